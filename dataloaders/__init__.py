@@ -1,0 +1,1 @@
+"""Waveforms in: sources, windows, batches. Knows nothing of models."""

@@ -1,0 +1,56 @@
+"""What travels from a source to a task."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Target(str, Enum):
+    """What a source can label."""
+
+    none = "none"
+    picks = "picks"
+    event_class = "event_class"
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a source offers, known before any batch exists.
+
+    Attributes:
+        channels: C, 3 for ZNE, 1 for Z.
+        samples: L, window length.
+        rate: sampling rate in Hz.
+        target: which labels its batches carry.
+        classes: names of the classes of that target, in the order of the label.
+    """
+
+    channels: int = 3
+    samples: int = 4096
+    rate: float = 100.0
+    target: Target = Target.none
+    classes: tuple[str, ...] = ()
+
+
+class Batch(NamedTuple):
+    """A batch of windows (a NamedTuple: Lightning moves those between devices; frozen dataclasses it refuses).
+
+    Attributes:
+        wave: ``B L C`` float32, channels in the order ZNE; raw counts from a source, normalised after ``prepare``.
+        valid: ``B L`` bool, False where the trace does not reach: padding, gaps, non-finite samples.
+        live: ``B C`` bool, False where a component is missing.
+        index: ``B`` int64, the trace's fixed number in its source: with seed and epoch it determines every random number.
+        epoch: ``B`` int64.
+        onsets: ``B P`` int64, sample of each arrival in the window (−1: none); None where the source has no labels.
+        phases: ``B P`` int64, 0 for P and 1 for S, beside ``onsets``.
+    """
+
+    wave: Tensor
+    valid: Tensor
+    live: Tensor
+    index: Tensor
+    epoch: Tensor
+    onsets: Tensor | None = None
+    phases: Tensor | None = None

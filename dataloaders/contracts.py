@@ -1,0 +1,68 @@
+"""What a source of waveforms promises."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import Enum
+
+from torch.utils.data import Dataset
+
+from dataloaders.batch import Batch, DataSpec
+from utils.registry import Registry
+
+
+class Split(str, Enum):
+    """The three parts of a source; validation is ``dev``."""
+
+    train = "train"
+    dev = "dev"
+    test = "test"
+
+
+class Part(Dataset[Batch], ABC):
+    """One split of a source. Asked for whole batches at once, so that reading and simulating are vectorised.
+
+    Attributes:
+        spec: what its batches look like.
+    """
+
+    spec: DataSpec
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of traces."""
+
+    @abstractmethod
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
+        """The batch for ``(epoch, position)`` keys, position in ``0 … len − 1``. Pure: the same keys give the same batch.
+
+        Only cheap work: read, crop, pad. Normalising and masking happen on the batch, on its device.
+        """
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        """A batch of one."""
+        return self.__getitems__([key])
+
+
+class Source(ABC):
+    """A set of waveforms, on disk or simulated: ``Source(settings, seed=…)``.
+
+    Attributes:
+        spec: what its batches look like.
+    """
+
+    spec: DataSpec
+
+    @abstractmethod
+    def part(self, split: Split) -> Part:
+        """The traces of a split.
+
+        Raises:
+            DataError: the split is empty or unusable; says what to do.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """A line or a short table for the start of a run: sets, traces a split, what was skipped and why."""
+
+
+SOURCES: Registry[Source] = Registry("dataset")

@@ -1,0 +1,1 @@
+"""Sources of waveforms, one a file."""

@@ -1,0 +1,1 @@
+"""Backbones: tokens to context, one a file."""

@@ -1,0 +1,1 @@
+"""Decoders: context to predictions at the sampling rate, one a file."""

@@ -1,0 +1,1 @@
+"""Encoders: wave to tokens, one a file."""

@@ -1,0 +1,1 @@
+"""Quantizers: features to codes, one a file."""

@@ -1,0 +1,1 @@
+"""The xLSTM cells and what is built of them."""

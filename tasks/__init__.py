@@ -1,0 +1,1 @@
+"""Objectives, one a file; where parts meet (``build``); the LightningModule (``module``)."""

@@ -1,0 +1,146 @@
+"""What an objective promises, and what it hands to the LightningModule."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar
+
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from dataloaders.batch import Batch, DataSpec, Target
+from models.contracts import Quantizer
+from models.network import Network
+from utils.registry import Registry
+from utils.rng import Draw
+
+
+class Scores(str, Enum):
+    """What a loss compares: the family a task and its loss must share."""
+
+    samples = "samples"
+    """A guess ``B L C`` with the wave ``B L C``: :class:`SampleLoss`."""
+    codes = "codes"
+    """Context with the right target among wrong ones: :class:`CodeLoss`."""
+    picks = "picks"
+    """Class probabilities a sample."""
+    classes = "classes"
+    """Class probabilities a trace."""
+
+
+class Loss(nn.Module, ABC):
+    """A loss; ``scores`` says which family of tasks may use it."""
+
+    scores: ClassVar[Scores]
+
+
+class SampleLoss(Loss, ABC):
+    """Compares a reconstruction with the wave."""
+
+    scores = Scores.samples
+
+    @abstractmethod
+    def forward(self, guess: Tensor, wave: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Guess and wave ``B L C``, ``where`` ``B L`` bool (scored samples).
+
+        Returns:
+            (mean over scored samples and channels, number of scored samples as float32), scalars; 0 and 0 where there are none.
+        """
+
+
+@dataclass
+class Choice:
+    """What a contrastive loss returns: means over scored positions, and how many those were (float32 scalar)."""
+
+    loss: Tensor
+    accuracy: Tensor
+    count: Tensor
+
+
+class CodeLoss(Loss, ABC):
+    """Picks a position's target among negatives."""
+
+    scores = Scores.codes
+
+    @abstractmethod
+    def forward(self, context: Tensor, target: Tensor, codes: Tensor | None, scored: Tensor, draw: Draw) -> Choice:
+        """Score every position's own target against negatives.
+
+        Args:
+            context: ``B M E``.
+            target: ``B M E``.
+            codes: ``B M`` int64, one number for each combination of codes; None where targets are continuous.
+            scored: ``B M`` bool; positions are padded to a static M.
+            draw: random numbers of the batch's samples, for the negatives.
+        """
+
+
+@dataclass
+class StepOutput:
+    """One step of an objective.
+
+    Attributes:
+        loss: mean over the ``count`` scored positions of this rank.
+        count: number of scored positions, float32 scalar on the device; makes averages over batches and ranks exact.
+        logs: further means over the same positions, by name (``"accuracy"``), without gradient.
+        gauges: scalars that are no means over positions (``"perplexity"``, ``"hidden_ratio"``), without gradient.
+        penalty: a term added to the loss as it is, already the same on all ranks (diversity); 0 where there is none.
+    """
+
+    loss: Tensor
+    count: Tensor
+    logs: Mapping[str, Tensor] = field(default_factory=dict)
+    gauges: Mapping[str, Tensor] = field(default_factory=dict)
+    penalty: Tensor | float = 0.0
+
+
+@dataclass
+class Parts:
+    """What ``build`` hands to a task besides its settings."""
+
+    spec: DataSpec
+    network: Network
+    loss: Loss
+    loss_val: Loss
+    metrics: Mapping[str, Loss]
+    quantizer: Quantizer | None
+
+
+class Task(nn.Module, ABC):
+    """An objective: ``Task(settings, parts)``; owns its heads, its quantizer and its mask token.
+
+    Attributes:
+        needs: labels its batches must carry.
+        scores: family of its losses.
+        uses_quantizer, uses_decoder: whether such a part must be given; one given in vain is a mistake, not ignored.
+        needs_causal: only strictly causal networks (a network that sees the future would copy the answer).
+        monitor: the validation metric that chooses checkpoints, and the direction: ``("val/accuracy", "max")``.
+    """
+
+    needs: ClassVar[Target] = Target.none
+    scores: ClassVar[Scores]
+    uses_quantizer: ClassVar[bool] = False
+    uses_decoder: ClassVar[bool] = True
+    needs_causal: ClassVar[bool] = False
+    monitor: ClassVar[tuple[str, str]] = ("val/loss", "min")
+
+    @staticmethod
+    def width_out(spec: DataSpec) -> int:
+        """Channels of the decoder's prediction for this objective."""
+        return spec.channels
+
+    @abstractmethod
+    def step(self, net: Network, batch: Batch, draw: Draw) -> StepOutput:
+        """Batch (prepared, on its device) to loss. The whole line of the objective is in this method."""
+
+    def anneal(self, progress: float) -> None:
+        """Called before each training step with the share of the run that is done, 0…1."""
+
+    def figures(self, net: Network, batch: Batch, draw: Draw) -> dict[str, Figure]:
+        """Pictures that say what the network does on this batch, by file name; called in evaluation mode, without gradients."""
+        return {}
+
+
+TASKS: Registry[Task] = Registry("task")
+LOSSES: Registry[Loss] = Registry("loss")

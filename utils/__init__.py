@@ -1,0 +1,1 @@
+"""The leaf room: registry, config schema, checkpoints, optimisation, randomness. Imports none of the other rooms."""

@@ -1,0 +1,1 @@
+"""The public face of WaveXLSTM for notebooks and scripts."""
