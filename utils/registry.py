@@ -1,6 +1,8 @@
 """Names that users may type, each with its class and its config dataclass."""
 
 import dataclasses
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -93,6 +95,12 @@ class Registry(Generic[P]):
     def build(self, node: Any, **wiring: Any) -> P:
         """Construct the part: ``cls(settings, **wiring)``; widths and strides come in through ``wiring``."""
         return self.part(str(node["_name_"]))(self.settings(node), **wiring)  # type: ignore[call-arg]
+
+
+def import_parts(package: str) -> None:
+    """Import every module of a package, so that the parts in its files are registered: a new part needs one new file."""
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
 
 
 def mistakes_in(config: type, settings: Mapping[str, Any], *, where: str) -> list[str]:

@@ -1,0 +1,70 @@
+"""The one LightningDataModule: a source's splits as loaders."""
+
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from dataloaders.batch import Batch, DataSpec
+from dataloaders.contracts import Part, Source, Split
+from dataloaders.sampler import EvalOrder, TrainLoader, mark_padding
+from utils.config import LoaderConfig
+from utils.errors import DataError
+
+
+@final
+class WaveData(pl.LightningDataModule):
+    """Loaders over a source.
+
+    Args:
+        source: the opened source.
+        cfg: how batches are formed.
+        seed: of the run; decides the order of training samples.
+
+    Raises:
+        DataError: a split is empty or smaller than a batch; before any training.
+    """
+
+    def __init__(self, source: Source, cfg: LoaderConfig, *, seed: int) -> None:
+        super().__init__()
+        self.source = source
+        self.cfg = cfg
+        self.seed = seed
+        self.parts: dict[Split, Part] = {split: source.part(split) for split in (Split.train, Split.dev)}
+        for split, part in self.parts.items():
+            if len(part) == 0:
+                raise DataError(f"dataset: the {split.value} split is empty. Choose other data or another split.")
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the batches look like."""
+        return self.source.spec
+
+    def _options(self) -> dict[str, Any]:
+        workers = self.cfg.num_workers
+        return {
+            "num_workers": workers,
+            "pin_memory": self.cfg.pin_memory and torch.cuda.is_available(),
+            "prefetch_factor": self.cfg.prefetch_factor if workers else None,
+            "persistent_workers": workers > 0,
+        }
+
+    def train_dataloader(self) -> TrainLoader:
+        """Training windows in seeded order; the last incomplete batch of an epoch is left out."""
+        return TrainLoader(self.parts[Split.train], self.cfg.batch_size, self.seed, **self._options())
+
+    def _eval_loader(self, split: Split) -> "DataLoader[Batch]":
+        if split not in self.parts:
+            self.parts[split] = self.source.part(split)
+        part = self.parts[split]
+        order = EvalOrder(len(part), self.cfg.batch_size)
+        return DataLoader(part, batch_sampler=order, collate_fn=mark_padding, **self._options())
+
+    def val_dataloader(self) -> "DataLoader[Batch]":
+        """The dev split, every trace once."""
+        return self._eval_loader(Split.dev)
+
+    def test_dataloader(self) -> "DataLoader[Batch]":
+        """The test split, every trace once."""
+        return self._eval_loader(Split.test)

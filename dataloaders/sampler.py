@@ -1,0 +1,125 @@
+"""The order of samples: a function of (seed, epoch, position), the same for any number of ranks, resumable within an epoch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from dataloaders.batch import Batch
+from dataloaders.contracts import Part
+from utils.distributed import rank, world_size
+from utils.errors import CheckpointError, DataError
+
+PADDING = -1
+"""Epoch in the key of a window that only fills the last validation batch: all its samples are marked invalid."""
+
+Key = tuple[int, int]
+
+
+class TrainOrder:
+    """Batches of ``(epoch, position)`` keys of this rank: a slice of each global batch of a seeded permutation.
+
+    Args:
+        traces: in the split.
+        batch: windows a rank and step.
+        seed: of the run.
+
+    Raises:
+        DataError: a global batch is larger than the split.
+    """
+
+    def __init__(self, traces: int, batch: int, seed: int) -> None:
+        self.traces, self.batch, self.seed = traces, batch, seed
+        self.rank, self.ranks = rank(), world_size()
+        self.epoch = 0
+        self.start = 0
+        if batch * self.ranks > traces:
+            raise DataError(
+                f"train split: {traces} traces, but a step takes loader.batch_size = {batch} on each of {self.ranks} "
+                f"device(s) = {batch * self.ranks}. Set loader.batch_size to {max(1, traces // self.ranks)} or less."
+            )
+
+    def __len__(self) -> int:
+        return self.traces // (self.batch * self.ranks)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+        order = torch.randperm(self.traces, generator=generator).tolist()
+        for step in range(self.start, len(self)):
+            first = (step * self.ranks + self.rank) * self.batch
+            yield [(self.epoch, position) for position in order[first : first + self.batch]]
+
+
+class EvalOrder:
+    """All traces once, in order, split over the ranks; every rank gets equally many batches, the last one filled up."""
+
+    def __init__(self, traces: int, batch: int) -> None:
+        self.traces, self.batch = traces, batch
+        self.rank, self.ranks = rank(), world_size()
+
+    def __len__(self) -> int:
+        return -(-self.traces // (self.batch * self.ranks))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for step in range(len(self)):
+            first = step * self.batch * self.ranks
+            last = min(first + self.batch * self.ranks, self.traces)
+            share = -(-(last - first) // self.ranks)
+            mine = range(first + self.rank * share, first + (self.rank + 1) * share)
+            yield [(0, position) if position < last else (PADDING, 0) for position in mine]
+
+
+def mark_padding(batch: Batch) -> Batch:
+    """Collate function: a source has built the batch; windows that only fill it are marked invalid."""
+    return batch._replace(valid=batch.valid & (batch.epoch != PADDING)[:, None])
+
+
+class TrainLoader:
+    """A DataLoader that knows where in which epoch it is; Lightning stores its state in every checkpoint.
+
+    The position is counted when a batch is consumed, so batches that workers hold ready are not lost on resume.
+    """
+
+    def __init__(self, part: Part, batch: int, seed: int, **options: Any) -> None:
+        self.order = TrainOrder(len(part), batch, seed)
+        self.loader: DataLoader[Batch] = DataLoader(part, batch_sampler=self.order, collate_fn=mark_padding, **options)
+        self.epoch = 0
+        self.done = 0
+        self._resumed = False
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not self._resumed:
+            self.done = 0
+        self._resumed = False
+        self.order.epoch, self.order.start = self.epoch, self.done
+        for batch in self.loader:
+            self.done += 1
+            if self.done == len(self):
+                self.epoch += 1
+            yield batch
+
+    def _identity(self) -> dict[str, int]:
+        return {"traces": self.order.traces, "global_batch": self.order.batch * self.order.ranks, "seed": self.order.seed}
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and batches done in it, and what must be equal on resume; Lightning's protocol for stateful loaders."""
+        return {"epoch": self.epoch, "done": self.done % len(self), **self._identity()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue after the last consumed batch.
+
+        Raises:
+            CheckpointError: traces, global batch or seed are not those of the checkpoint.
+        """
+        changed = [f"{name} {state[name]} → {value}" for name, value in self._identity().items() if state[name] != value]
+        if changed:
+            raise CheckpointError(
+                "train.ckpt_path: the run cannot go on where it stopped, since the order of samples has changed "
+                f"({'; '.join(changed)}). Use the same data, seed and batch size (times devices), "
+                "or start a new run from the weights with model.checkpoint_path."
+            )
+        self.epoch, self.done, self._resumed = state["epoch"], state["done"], True

@@ -1,0 +1,299 @@
+"""The only place where parts meet: config to checked settings, settings to network, task and data, wired by width and stride."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from dataloaders.batch import DataSpec, Target
+from dataloaders.contracts import SOURCES, Source
+from dataloaders.datamodule import WaveData
+from models.contracts import BACKBONES, DECODERS, ENCODERS, QUANTIZERS, Quantizer
+from models.network import Network
+from tasks.contracts import LOSSES, TASKS, Loss, Parts, Task
+from tasks.module import WaveModule
+from utils import checkpoint
+from utils.config import LoaderConfig, root_mistakes
+from utils.errors import CheckpointError, ConfigError
+from utils.optim import OPTIMIZERS
+from utils.registry import Registry, import_parts, typed
+from utils.schedules import SCHEDULERS
+
+ABSENT = "none"
+"""Name in a quantizer's node that says there is none."""
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "encoder": ENCODERS,
+    "model": BACKBONES,
+    "decoder": DECODERS,
+    "quantizer": QUANTIZERS,
+    "loss": LOSSES,
+    "task": TASKS,
+    "dataset": SOURCES,
+    "optimizer": OPTIMIZERS,
+    "scheduler": SCHEDULERS,
+}
+
+for _room in (
+    "models.encoders",
+    "models.backbones",
+    "models.decoders",
+    "models.quantizers",
+    "dataloaders.sources",
+    "tasks.losses",
+    "tasks",
+):
+    import_parts(_room)
+
+FREE = frozenset({"checkpoint_path", "dropout", "kernels", "chunk_size", "gradient_checkpointing"})
+"""Settings of encoder and model that a run started from a checkpoint may choose anew: they shape no weight and no function."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything built for a run."""
+
+    module: WaveModule
+    data: WaveData
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Walk the whole config, before data or GPU is touched.
+
+    Raises:
+        ConfigError: every mistake at once: unknown names and settings, types, ranges, parts that do not go together.
+    """
+    wrong = root_mistakes(config)
+    for section, registry in REGISTRIES.items():
+        if section in config and not _absent(section, config[section]):
+            wrong += registry.mistakes(config[section])
+    if not wrong:
+        wrong = _mismatches(config)
+    if wrong:
+        raise ConfigError(wrong)
+
+
+def _absent(section: str, node: Any) -> bool:
+    return section == "quantizer" and isinstance(node, Mapping) and node.get("_name_") == ABSENT and len(node) == 1
+
+
+def _mismatches(config: Mapping[str, Any]) -> list[str]:
+    """Sound parts that do not go together, and loss names a task lists."""
+    task_name, loss_name = str(config["task"]["_name_"]), str(config["loss"]["_name_"])
+    task = TASKS.part(task_name)
+    wrong = []
+    if LOSSES.part(loss_name).scores != task.scores:
+        wrong.append(f"task '{task_name}' takes no loss '{loss_name}'. It takes: {', '.join(_losses_for(task))}")
+    settings = TASKS.settings(config["task"])
+    for name in [*([settings.loss_val] if settings.loss_val else []), *settings.metrics]:
+        if name not in _losses_for(task):
+            wrong.append(f"task '{task_name}' takes no metric '{name}'. It takes: {', '.join(_losses_for(task))}")
+    given = not _absent("quantizer", config["quantizer"])
+    if given != task.uses_quantizer:
+        wanted = f"quantizer={'|'.join(QUANTIZERS.names)}" if task.uses_quantizer else "quantizer=none"
+        wrong.append(f"task '{task_name}' uses {'a' if task.uses_quantizer else 'no'} quantizer. Set {wanted}")
+    decoder = str(config["decoder"]["_name_"])
+    if (DECODERS.part(decoder) is DECODERS.part(ABSENT)) == task.uses_decoder:
+        others = "|".join(name for name in DECODERS.names if name != ABSENT)
+        wanted = f"decoder={others}" if task.uses_decoder else f"decoder={ABSENT} (an unused decoder would make DDP fail)"
+        wrong.append(f"task '{task_name}' uses {'a' if task.uses_decoder else 'no'} decoder. Set {wanted}")
+    return wrong
+
+
+def _losses_for(task: type[Task]) -> list[str]:
+    return [name for name in LOSSES.names if LOSSES.part(name).scores == task.scores]
+
+
+def build_network(config: Mapping[str, Any], spec: DataSpec) -> Network:
+    """The network of a checked config for data of this kind; widths and strides are wired here and nowhere else.
+
+    Raises:
+        ConfigError: parts whose widths cannot meet.
+    """
+    task = TASKS.part(str(config["task"]["_name_"]))
+    backbone = BACKBONES.build(config["model"])
+    encoder = ENCODERS.build(config["encoder"], d_in=spec.channels, d_out=backbone.d_in)
+    decoder = DECODERS.build(config["decoder"], d_in=backbone.d_out, d_out=task.width_out(spec), stride=encoder.stride)
+    return Network(encoder, backbone, decoder)
+
+
+def build_task(config: Mapping[str, Any], spec: DataSpec, network: Network) -> Task:
+    """The objective of a checked config.
+
+    Raises:
+        ConfigError: the data carry other labels than the task needs, or the network sees the future where it must not.
+    """
+    name = str(config["task"]["_name_"])
+    cls = TASKS.part(name)
+    if cls.needs not in (Target.none, spec.target):
+        raise ConfigError(
+            [f"task '{name}' needs labels '{cls.needs.value}'; dataset '{config['dataset']['_name_']}' has '{spec.target.value}'"]
+        )
+    if cls.needs_causal and not network.causal:
+        parts = {"encoder": network.encoder, "model": network.backbone, "decoder": network.decoder}
+        seers = [f"{section} '{config[section]['_name_']}'" for section, part in parts.items() if not part.causal]
+        raise ConfigError(
+            [
+                f"task '{name}' predicts the next sample, so no part may see later ones: {', '.join(seers)} does. Use encoder=linear, "
+                "decoder=linear and model=xlstm-unet with use_unet=false and bidirectional=false, or a causal lstm or transformer"
+            ]
+        )
+    quantizer: Quantizer | None = None
+    if cls.uses_quantizer:
+        quantizer = QUANTIZERS.build(config["quantizer"], d_in=network.encoder.d_features)
+    settings = TASKS.settings(config["task"])
+    parts = Parts(
+        spec=spec,
+        network=network,
+        loss=LOSSES.build(config["loss"]),
+        loss_val=_loss(settings.loss_val, config),
+        metrics={metric: _loss(metric, config) for metric in settings.metrics},
+        quantizer=quantizer,
+    )
+    return cls(settings, parts)  # type: ignore[call-arg]
+
+
+def _loss(name: str | None, config: Mapping[str, Any]) -> Loss:
+    """A loss by name with its default settings; the run's own loss where that is named, or none is."""
+    own = config["loss"]["_name_"]
+    return LOSSES.build(config["loss"] if name in (None, own) else {"_name_": name})
+
+
+def build_source(config: Mapping[str, Any]) -> Source:
+    """Open the dataset of a checked config. Raises DataError with file, column and remedy where it cannot be used."""
+    return SOURCES.build(config["dataset"], seed=config["seed"])
+
+
+def build_module(config: Mapping[str, Any], spec: DataSpec) -> WaveModule:
+    """The LightningModule of a checked config for data of this kind, with fresh weights."""
+    network = build_network(config, spec)
+    task = build_task(config, spec, network)
+    prepare = SOURCES.settings(config["dataset"])
+    return WaveModule(network, task, config=config, spec=spec_record(spec), prepare_cfg=prepare)
+
+
+def build(config: Mapping[str, Any]) -> Run:
+    """Everything for a run, weights loaded where ``model.checkpoint_path`` asks for it.
+
+    Raises:
+        WaveError: whatever is wrong with config, data or checkpoint, before training.
+    """
+    check(config)
+    data = WaveData(build_source(config), typed(LoaderConfig, config["loader"]), seed=config["seed"])
+    module = build_module(config, data.spec)
+    if config["model"]["checkpoint_path"]:
+        start_from(module.network, config["model"]["checkpoint_path"])
+    return Run(module, data)
+
+
+def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of encoder and model that shape weights, by dotted name."""
+    return {
+        f"{section}.{key}": value for section in ("encoder", "model") for key, value in config[section].items() if key not in FREE
+    }
+
+
+def adopt_architecture(config: Mapping[str, Any], stated: set[str]) -> dict[str, Any]:
+    """The config with encoder and model as the checkpoint in ``model.checkpoint_path`` has them; unchanged where none is given.
+
+    Settings in :data:`FREE` stay the run's own.
+
+    Args:
+        config: the composed config.
+        stated: settings a person stated (:func:`utils.config.explicit_settings`).
+
+    Raises:
+        CheckpointError: a stated setting contradicts the checkpoint, or its components differ from the data's.
+    """
+    path = (config.get("model") or {}).get("checkpoint_path")
+    if not path:
+        return dict(config)
+    saved = checkpoint.read(path)
+    theirs, ours = architecture(saved.config), architecture(config)
+    against = [
+        f"{name} = {ours[name]!r} (checkpoint: {theirs.get(name, 'no such setting')!r})"
+        for name in sorted(stated & set(ours))
+        if ours[name] != theirs.get(name)
+    ]
+    if against:
+        raise CheckpointError(
+            f"model.checkpoint_path = {path}: encoder and model come from the checkpoint, but this run states "
+            f"{'; '.join(against)}. Leave these out, or train from scratch."
+        )
+    merged = dict(config)
+    for section in ("encoder", "model"):
+        free = {key: value for key, value in config[section].items() if key in FREE and key in saved.config[section]}
+        merged[section] = {**saved.config[section], **free}
+    return merged
+
+
+def start_from(network: Network, path: str) -> None:
+    """Load encoder and backbone from a checkpoint, strictly, part by part.
+
+    Raises:
+        CheckpointError: weights missing, unexpected or of another shape.
+    """
+    saved = checkpoint.read(path)
+    for name, part in (("encoder", network.encoder), ("backbone", network.backbone)):
+        module: nn.Module = part
+        checkpoint.load_part(module, saved.weights(f"network.{name}"), what=f"{name} from {saved.path}")
+
+
+MAY_CHANGE = frozenset({"train", "trainer", "loader", "logger", "checkpoint", "pictures", "run_id"})
+"""Sections that a resumed run may set anew; everything else must be as the checkpoint has it."""
+
+
+def check_resume(config: Mapping[str, Any], path: str) -> None:
+    """Whether a checkpoint belongs to this run.
+
+    Raises:
+        CheckpointError: names every setting that differs.
+    """
+    saved = checkpoint.read(path)
+    ours, theirs = (_flat({k: v for k, v in c.items() if k not in MAY_CHANGE}) for c in (config, saved.config))
+    free = {f"model.{key}" for key in ("kernels", "chunk_size", "gradient_checkpointing", "checkpoint_path")}
+    differ = [
+        f"{name}: now {ours.get(name, 'absent')!r}, checkpoint {theirs.get(name, 'absent')!r}"
+        for name in sorted(set(ours) | set(theirs))
+        if name not in free and ours.get(name) != theirs.get(name)
+    ]
+    if differ:
+        shown = "; ".join(differ[:8]) + (f" and {len(differ) - 8} more" if len(differ) > 8 else "")
+        raise CheckpointError(
+            f"train.ckpt_path = {path}: this is another run ({shown}). Resume with the command that started it "
+            f"(experiment={saved.config['experiment_name']} …), or start a new run from the weights with model.checkpoint_path."
+        )
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def spec_record(spec: DataSpec) -> dict[str, Any]:
+    """A DataSpec as plain builtins."""
+    return {**dataclasses.asdict(spec), "target": spec.target.value, "classes": list(spec.classes)}
+
+
+def spec_from_record(values: Mapping[str, Any]) -> DataSpec:
+    """The DataSpec of a checkpoint."""
+    return DataSpec(**{**values, "target": Target(values["target"]), "classes": tuple(values["classes"])})
+
+
+def load_trained(path: str) -> WaveModule:
+    """The trained module of a checkpoint, in evaluation mode, on the CPU. No other file is needed.
+
+    Raises:
+        CheckpointError: see :func:`utils.checkpoint.read`.
+    """
+    saved = checkpoint.read(path)
+    module = build_module(saved.config, spec_from_record(saved.data_spec))
+    checkpoint.load_part(module, saved.state_dict, what=f"checkpoint {saved.path}")
+    return module.eval()

@@ -1,0 +1,125 @@
+"""The one LightningModule. It has no branches on kinds: what is learnt is the task's business, this is the round around it."""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from dataloaders.batch import Batch
+from dataloaders.normalise import PrepareConfig, prepare
+from models.network import Network
+from tasks.contracts import StepOutput, Task
+from utils import checkpoint
+from utils.distributed import all_reduce_plain, world_size
+from utils.optim import OPTIMIZERS
+from utils.rng import Draw
+from utils.schedules import SCHEDULERS
+
+
+@final
+class WaveModule(pl.LightningModule):
+    """Prepare, step, log, optimise.
+
+    Args:
+        network: encoder → backbone → decoder.
+        task: the objective.
+        config: the run's whole config, plain builtins; travels in every checkpoint.
+        spec: what its data look like; travels too.
+        prepare_cfg: how a batch is normalised.
+    """
+
+    def __init__(
+        self, network: Network, task: Task, *, config: Mapping[str, Any], spec: Mapping[str, Any], prepare_cfg: PrepareConfig
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.task = task
+        self.config = dict(config)
+        self.spec = dict(spec)
+        self.prepare_cfg = prepare_cfg
+        self.means = nn.ModuleDict()
+
+    def draw(self, batch: Batch, *, evaluating: bool) -> Draw:
+        """The random numbers of a batch: of (seed, epoch, index) in training, of (eval_mask_seed, 0, index) otherwise."""
+        if evaluating:
+            return Draw(self.config["eval_mask_seed"], torch.zeros_like(batch.epoch), batch.index)
+        return Draw(self.config["seed"], batch.epoch, batch.index)
+
+    def _step(self, batch: Batch, *, evaluating: bool) -> tuple[StepOutput, dict[str, Tensor], dict[str, Tensor]]:
+        """One step of the task; its means over all ranks, ``(output, means, gauges)``."""
+        batch, repaired = prepare(batch, self.prepare_cfg)
+        output = self.task.step(self.network, batch, self.draw(batch, evaluating=evaluating))
+        names = ["loss", *output.logs]
+        values = torch.stack([output.loss.detach().float(), *(output.logs[name].detach().float() for name in output.logs)])
+        sums = all_reduce_plain(torch.cat([output.count.detach().float()[None], values * output.count]))
+        means = dict(zip(names, sums[1:] / sums[0].clamp_min(1.0), strict=True))
+        means["count"] = sums[0]
+        return output, means, {**output.gauges, **repaired}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss whose gradient, averaged over ranks by DDP, is that of the mean over all scored positions of all ranks."""
+        output, means, gauges = self._step(batch, evaluating=False)
+        total = means.pop("count")
+        for name, value in {**means, **gauges}.items():
+            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch.wave))
+        return output.loss * (output.count * world_size() / total.clamp_min(1.0)) + output.penalty
+
+    def _evaluate(self, batch: Batch, stage: str) -> None:
+        _, means, gauges = self._step(batch, evaluating=True)
+        count = means.pop("count")
+        weights = dict.fromkeys(means, count) | dict.fromkeys(gauges, torch.ones_like(count))
+        for name, value in {**means, **gauges}.items():
+            metric = self._mean(f"{stage}/{name}")
+            metric.update(value, weights[name])
+            self.log(f"{stage}/{name}", metric, batch_size=len(batch.wave), prog_bar=f"{stage}/{name}" == self.task.monitor[0])
+
+    def _mean(self, name: str) -> MeanMetric:
+        """The running mean under a name; values are already reduced over ranks, so it does not synchronise."""
+        if name not in self.means:
+            self.means[name] = MeanMetric(sync_on_compute=False, nan_strategy="disable").to(self.device)
+        metric = self.means[name]
+        assert isinstance(metric, MeanMetric)
+        return metric
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Means over all validation batches, with the fixed masks and negatives of ``eval_mask_seed``."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same on the test split."""
+        self._evaluate(batch, "test")
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Tell the task how much of the run is done (temperature)."""
+        self.task.anneal(min(1.0, self.trainer.global_step / max(1, self._total)))
+
+    def on_train_start(self) -> None:
+        """Count the optimizer steps of the run, once."""
+        self._total = self.trainer.estimated_stepping_batches
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimizer and schedule of the config; the schedule steps with the optimizer, ``plateau`` with validation."""
+        optimizer = OPTIMIZERS.build(self.config["optimizer"], modules=[self.network, self.task])
+        metric, mode = self.task.monitor
+        total = int(self.trainer.estimated_stepping_batches)
+        scheduler = SCHEDULERS.build(self.config["scheduler"], optimizer=optimizer, total=total, mode=mode)
+        interval = "epoch" if self.config["scheduler"]["_name_"] == "plateau" else "step"
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": metric}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the total norm, and log it (ours: Lightning refuses to clip for fused optimizers under mixed precision)."""
+        largest = float("inf") if gradient_clip_val is None else float(gradient_clip_val)
+        norm = nn.utils.clip_grad_norm_(self.parameters(), largest)
+        self.log("train/gradient_norm", norm)
+
+    def on_save_checkpoint(self, checkpoint_content: dict[str, Any]) -> None:
+        """Put the run's own description into the checkpoint: it needs no sibling file."""
+        checkpoint_content[checkpoint.KEY] = checkpoint.record(self.config, self.spec)

@@ -1,0 +1,67 @@
+"""Train: ``python train.py experiment=… [section.setting=value …]``. Compose, check, build, fit; the exit code tells the truth."""
+
+import os
+import sys
+from datetime import datetime
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from utils.config import explicit_settings, lenient, plain
+from utils.errors import ConfigError, WaveError
+
+
+def train(config: dict[str, Any], overrides: list[str]) -> None:
+    """Run a composed config.
+
+    Args:
+        config: plain builtins.
+        overrides: the command line's own words, to tell stated settings from defaults.
+
+    Raises:
+        WaveError: whatever is wrong with config, data or checkpoint; before training where it can be known.
+    """
+    # imported here: a mistake on the command line is told before seconds go into importing Lightning
+    import pytorch_lightning as pl
+
+    from tasks.build import adopt_architecture, build, check, check_resume
+    from utils import runlog
+
+    check(config)
+    stated = explicit_settings(overrides, config["experiment_name"])
+    config = adopt_architecture(config, stated)
+    resume = config["train"]["ckpt_path"]
+    if resume:
+        check_resume(config, resume)
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    run = build(config)
+    trainer = runlog.trainer(config, run.module)
+    runlog.greet(config, run.module, run.data, trainer)
+    trainer.fit(run.module, run.data, ckpt_path=runlog.resumable(resume), weights_only=True)
+    runlog.farewell(config, run.module, trainer)
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="config")
+def main(composed: DictConfig) -> None:
+    """Compose, then train; a mistake is told in one screen, without a traceback."""
+    job = HydraConfig.get()
+    try:
+        config = plain(composed)
+        if job.mode == RunMode.MULTIRUN:
+            config["run_id"] = f"{config['run_id']}_{job.job.num}"
+        train(config, list(job.overrides.task))
+    except OmegaConfBaseException as error:
+        sys.exit(f"\n{ConfigError([str(error).splitlines()[0]])}")
+    except WaveError as error:
+        sys.exit(f"\n{error}")
+
+
+if __name__ == "__main__":
+    # set once in the parent's environment, so that the processes DDP starts write into the same run folder
+    os.environ.setdefault("WAVEXLSTM_RUN_ID", os.environ.get("SLURM_JOB_ID") or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    sys.argv[1:] = lenient(sys.argv[1:])
+    main()

@@ -1,0 +1,164 @@
+"""Checkpoints that describe themselves: found, read safely, loaded strictly."""
+
+import pickle
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import CheckpointError
+
+KEY = "wavexlstm"
+SCHEMA = 1
+_PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "seisbench", "xlstm", "mlstm_kernels", "triton", "numpy")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read.
+
+    Attributes:
+        path: the file.
+        config: the whole config of the run that wrote it, plain builtins.
+        data_spec: what its data looked like, plain builtins.
+        state_dict: weights by name, on the CPU.
+        step: optimizer steps done.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    data_spec: dict[str, Any]
+    state_dict: dict[str, Tensor]
+    step: int
+
+    def weights(self, prefix: str) -> dict[str, Tensor]:
+        """The weights of one part, without the prefix: ``weights("network.encoder")``."""
+        return {
+            name.removeprefix(f"{prefix}."): value for name, value in self.state_dict.items() if name.startswith(f"{prefix}.")
+        }
+
+
+@cache
+def commit() -> str:
+    """The project's commit, with ``+`` where the tree is changed; ``unknown`` outside a git checkout."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+" if dirty else "")
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide what a run computes."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def record(config: Mapping[str, Any], data_spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What every checkpoint carries besides weights: plain builtins, so that it loads with ``weights_only=True``."""
+    return {
+        "schema": SCHEMA,
+        "config": dict(config),
+        "data_spec": dict(data_spec),
+        "commit": commit(),
+        "versions": versions(),
+    }
+
+
+def find(path: str | Path) -> Path:
+    """The checkpoint file a path means: the file itself, or the newest ``*.ckpt`` in or below a folder.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        return place
+    if place.is_dir():
+        files = sorted(place.rglob("*.ckpt"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+        if files:
+            return files[-1]
+        raise CheckpointError(f"checkpoint {place}: the folder holds no *.ckpt. Give a checkpoint file or a run folder.")
+    raise CheckpointError(
+        f"checkpoint {place}: no such file or folder. Checkpoints are in runs/<experiment>/<run_id>/checkpoints/."
+    )
+
+
+def read_raw(path: str | Path) -> dict[str, Any]:
+    """A checkpoint file's whole content on the CPU, by the safe loader.
+
+    Raises:
+        CheckpointError: missing, damaged, or holding something other than tensors and plain builtins.
+    """
+    file = find(path)
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"checkpoint {file}: refused by the safe loader; it holds more than tensors and plain values "
+            f"({str(error).splitlines()[0]}), or is damaged. Use a checkpoint that this project wrote."
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(
+            f"checkpoint {file}: damaged or no checkpoint ({str(error).splitlines()[0]}). Use another one."
+        ) from error
+    if not isinstance(content, dict) or KEY not in content or "state_dict" not in content:
+        raise CheckpointError(f"checkpoint {file}: no record of a WaveXLSTM run in it. Use a checkpoint that train.py wrote.")
+    if content[KEY].get("schema") != SCHEMA:
+        raise CheckpointError(f"checkpoint {file}: schema {content[KEY].get('schema')!r}, this version reads schema {SCHEMA}.")
+    return content
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Read a checkpoint that this project wrote.
+
+    Raises:
+        CheckpointError: see :func:`read_raw`.
+    """
+    content = read_raw(path)
+    own = content[KEY]
+    return Checkpoint(find(path), own["config"], own["data_spec"], content["state_dict"], int(content.get("global_step", 0)))
+
+
+def load_part(module: nn.Module, weights: Mapping[str, Tensor], *, what: str) -> None:
+    """Load a part's weights strictly.
+
+    Args:
+        module: the part.
+        weights: its weights by name, see :meth:`Checkpoint.weights`.
+        what: names part and checkpoint in the error.
+
+    Raises:
+        CheckpointError: lists missing, unexpected and misshapen weights; nothing is loaded then.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in weights]
+    unexpected = [name for name in weights if name not in own]
+    shapes = [
+        f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{len(names)} {word}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+        for word, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{what}: the weights do not fit. " + "; ".join(problems))
+    module.load_state_dict(dict(weights))
