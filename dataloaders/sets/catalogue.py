@@ -1,0 +1,108 @@
+"""Every trace of a list of sets as a few integers: 1.2 million traces are some 50 MB, and nothing else is looked up later."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataloaders.sets.index import Piece, index_chunk
+from dataloaders.sets.layout import Layout
+from dataloaders.sets.names import chunks_of, folder_of
+from dataloaders.sets.splits import UNUSED, split_by_event
+from utils.errors import DataError
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Traces as parallel arrays, all of one length; a row number is the trace's fixed number in the source.
+
+    Attributes:
+        names: of the sets, as given.
+        files: waveform files.
+        blocks: names of the blocks, bytes.
+        block_file: file of each block.
+        layouts: distinct layouts.
+        which: set of each trace.
+        block, row, first, length: where it is: block, row in it, first sample, number of samples, at its own rate.
+        layout: number of its layout.
+        rate: in Hz, NaN where unknown.
+        split: 0 train, 1 dev, 2 test, −1 none.
+        event: 64-bit hash of its event's identifier.
+    """
+
+    names: tuple[str, ...]
+    files: tuple[str, ...]
+    blocks: np.ndarray
+    block_file: np.ndarray
+    layouts: tuple[Layout, ...]
+    which: np.ndarray
+    block: np.ndarray
+    row: np.ndarray
+    first: np.ndarray
+    length: np.ndarray
+    layout: np.ndarray
+    rate: np.ndarray
+    split: np.ndarray
+    event: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.block)
+
+    def live(self, traces: np.ndarray) -> np.ndarray:
+        """``B 3`` bool: which of Z, N, E these traces have."""
+        table = np.array([[at >= 0 for at in layout.take] for layout in self.layouts], bool).reshape(-1, 3)
+        return table[self.layout[traces]]
+
+    def trace_name(self, trace: int) -> str:
+        """Set, block and row of a trace, for messages."""
+        block = self.block[trace]
+        return f"{self.files[self.block_file[block]]}: {bytes(self.blocks[block]).decode()}, row {self.row[trace]}"
+
+
+def open_sets(names: list[str], split_seed: int) -> Catalogue:
+    """Index sets by name or folder, in the order given, and split those that have no split of their own.
+
+    Raises:
+        DataError: a set is missing, incomplete or damaged, or its metadata and waveforms do not belong together.
+    """
+    pieces = []
+    for number, name in enumerate(names):
+        of_set = [index_chunk(number, *chunk) for chunk in chunks_of(folder_of(name))]
+        _split(name, of_set, split_seed)
+        pieces += of_set
+    return _join(names, pieces)
+
+
+def _split(name: str, pieces: list[Piece], seed: int) -> None:
+    """Give a set without a split column a seeded one by event, over all its chunks."""
+    if any(piece.has_split for piece in pieces):
+        if all((piece.columns["split"] == UNUSED).all() for piece in pieces):
+            raise DataError(f"{pieces[0].metadata}, column 'split': no row says train, dev or test")
+        return
+    if not any(piece.has_events for piece in pieces):
+        warnings.warn(
+            f"dataset '{name}' says neither split nor event: split by trace, so one event can be in two parts", stacklevel=4
+        )
+    split = split_by_event(np.concatenate([piece.columns["event"] for piece in pieces]), seed)
+    for piece, part in zip(pieces, np.split(split, np.cumsum([len(piece) for piece in pieces])[:-1]), strict=True):
+        piece.columns["split"] = part
+
+
+def _join(names: list[str], pieces: list[Piece]) -> Catalogue:
+    columns: dict[str, list[np.ndarray]] = {key: [] for key in pieces[0].columns}
+    blocks = layouts = 0
+    for piece in pieces:
+        piece.columns["block"] = piece.columns["block"] + np.int32(blocks)
+        piece.columns["layout"] = piece.columns["layout"] + np.int16(layouts)
+        blocks, layouts = blocks + len(piece.blocks), layouts + len(piece.layouts)
+        for key, values in piece.columns.items():
+            columns[key].append(values)
+    return Catalogue(
+        names=tuple(names),
+        files=tuple(str(piece.waveforms) for piece in pieces),
+        blocks=np.concatenate([piece.blocks for piece in pieces]),
+        block_file=np.repeat(np.arange(len(pieces), dtype=np.int32), [len(piece.blocks) for piece in pieces]),
+        layouts=tuple(layout for piece in pieces for layout in piece.layouts),
+        which=np.repeat(np.array([piece.which for piece in pieces], np.int16), [len(piece) for piece in pieces]),
+        **{key: np.concatenate(values) for key, values in columns.items()},
+    )

@@ -1,0 +1,137 @@
+"""Reading windows of traces with h5py: a persistent handle a process, the crop inside the read, neighbours together."""
+
+import os
+import warnings
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dataloaders.sets.catalogue import Catalogue
+from utils.errors import DataError
+
+_OPEN_BLOCKS = 8192
+_EXACT = 2.0**24
+"""Integers below this are exact in float32."""
+
+
+class Reader:
+    """Cuts windows out of the traces of a catalogue.
+
+    Safe to pickle and to fork: handles belong to the process that opened them.
+
+    Args:
+        catalogue: the traces.
+        max_damaged: how many damaged traces one process tolerates before it stops.
+    """
+
+    def __init__(self, catalogue: Catalogue, max_damaged: float) -> None:
+        self.catalogue = catalogue
+        self.max_damaged = max_damaged
+        self.damaged: set[int] = set()
+        self._memory: dict[int, np.ndarray] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pid = os.getpid()
+        self._files: dict[int, Any] = {}
+        self._open: dict[int, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_files": {}, "_open": {}, "_pid": -1}
+
+    def preload(self, traces: np.ndarray) -> None:
+        """Keep the blocks of these traces in memory; a block that cannot be read whole stays on disk."""
+        for block in np.unique(self.catalogue.block[traces]).tolist():
+            try:
+                self._memory[block] = self._dataset(block)[()]
+            except OSError:
+                continue
+
+    def read(self, traces: np.ndarray, start: np.ndarray, count: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """Windows of traces in counts.
+
+        Args:
+            traces: ``B`` numbers in the catalogue.
+            start: ``B``, first sample of the window within the trace.
+            count: ``B``, samples to read, at most ``samples``; the rest is 0.
+            samples: L.
+
+        Returns:
+            (``B L 3`` float32 in the order ZNE, missing components 0; ``B`` bool, False for a damaged trace, which is all 0).
+
+        Raises:
+            DataError: more damaged traces than tolerated.
+        """
+        if self._pid != os.getpid():
+            self._forget()
+        wave = np.zeros((len(traces), 3, samples), np.float32)
+        sound = np.ones(len(traces), bool)
+        blocks = self.catalogue.block[traces]
+        for at in np.lexsort((self.catalogue.row[traces], blocks)).tolist():
+            try:
+                self._cut(int(traces[at]), int(start[at]), int(count[at]), wave[at])
+            except (OSError, KeyError) as error:
+                sound[at] = False
+                wave[at] = 0
+                self._count_damage(int(traces[at]), error)
+        return np.ascontiguousarray(wave.transpose(0, 2, 1)), sound
+
+    def _dataset(self, block: int) -> Any:
+        if block in self._memory:
+            return self._memory[block]
+        if block not in self._open:
+            if len(self._open) >= _OPEN_BLOCKS:
+                self._open.clear()
+            number = int(self.catalogue.block_file[block])
+            if number not in self._files:
+                self._files[number] = h5py.File(self.catalogue.files[number], "r")
+            self._open[block] = self._files[number]["data"][bytes(self.catalogue.blocks[block]).decode()]
+        return self._open[block]
+
+    def _cut(self, trace: int, start: int, count: int, out: np.ndarray) -> None:
+        """Write ``count`` samples of a trace into ``out``, ``3 L``."""
+        catalogue = self.catalogue
+        layout = catalogue.layouts[catalogue.layout[trace]]
+        first = int(catalogue.first[trace]) + start
+        source = self._dataset(int(catalogue.block[trace]))
+        kept = [at for at in layout.take if at >= 0]
+        low, high = min(kept, default=0), max(kept, default=-1) + 1
+        index: list[int | slice] = [slice(low, high), slice(first, first + count)]
+        if layout.components:
+            index.reverse()
+        if layout.axis >= 0:
+            index.insert(layout.axis, int(catalogue.row[trace]))
+        piece = source[tuple(index)]
+        piece = narrowed(piece.T if layout.components else piece)
+        for component, at in enumerate(layout.take):
+            if at >= 0:
+                out[component, :count] = piece[at - low]
+
+    def _count_damage(self, trace: int, error: Exception) -> None:
+        if not self.damaged:
+            warnings.warn(
+                f"damaged trace left out, {self.catalogue.trace_name(trace)}: {error}. Further ones are only counted",
+                stacklevel=2,
+            )
+        self.damaged.add(trace)
+        if len(self.damaged) > self.max_damaged:
+            raise DataError(
+                f"{len(self.damaged)} damaged traces, the last is {self.catalogue.trace_name(trace)}: {error}. Download or "
+                f"write the set again, or tolerate more with dataset.max_damaged_fraction"
+            )
+
+
+def narrowed(piece: np.ndarray) -> np.ndarray:
+    """Samples as float32; large integers and doubles lose their offset first, so that no digit of the signal is lost with it.
+
+    Args:
+        piece: ``C n`` of any real type.
+    """
+    if piece.dtype.kind not in "iuf" or piece.dtype.itemsize <= 2 or piece.dtype == np.float32 or not piece.size:
+        return piece.astype(np.float32, copy=False)
+    wide = piece.astype(np.float64)
+    if np.nanmax(np.abs(wide)) >= _EXACT:
+        wide = wide - wide[:, :1]
+    with np.errstate(over="ignore"):
+        return wide.astype(np.float32)

@@ -1,0 +1,169 @@
+"""SeisBench sets for pretraining: any list of names or folders, without labels."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import final
+
+import numpy as np
+
+from dataloaders.batch import DataSpec
+from dataloaders.contracts import SOURCES, Part, Source, Split
+from dataloaders.normalise import PrepareConfig
+from dataloaders.sets.catalogue import Catalogue, open_sets
+from dataloaders.sets.part import TracePart
+from dataloaders.sets.reader import Reader
+from dataloaders.sets.splits import SPLITS, in_fraction
+from utils.errors import DataError, demand
+
+RATE = 100.0
+"""Hz, of everything the networks see."""
+
+
+class OtherRates(str, Enum):
+    """What happens to traces that are not sampled at 100 Hz."""
+
+    refuse = "refuse"
+    """The run stops before training and names them."""
+    skip = "skip"
+    """They are left out, and counted in the table at the start."""
+
+
+@dataclass(kw_only=True)
+class SeisBenchConfig(PrepareConfig):
+    """Settings of SeisBench sets."""
+
+    dataset_name: list[str] = field(
+        default_factory=lambda: ["ETHZ", "GEOFON", "STEAD", "InstanceCounts", "MLAAPDE", "Iquique", "PNW", "OBST2024"]
+    )
+    """SeisBench names, or folders in SeisBench's format; the default is the published pretraining mixture."""
+    samples: int = 4096
+    """Length of a window; 4096 samples are 40.96 s."""
+    training_fraction: float = 1.0
+    """Share of the training events that is used, a nested seeded subset; dev and test never change with it."""
+    split_seed: int = 0
+    """Decides the 60/10/30 split by event of sets without a split, and the subset of ``training_fraction``."""
+    min_samples: int = 400
+    """Traces shorter than this are left out; longer ones that do not fill a window are padded."""
+    other_rates: OtherRates = OtherRates.refuse
+    """Traces that are not sampled at 100 Hz: refuse the set, or skip them."""
+    preload: bool = False
+    """Keep the waveforms in memory (float32 at 100 Hz: 1.2 kB a second and trace)."""
+    max_damaged_fraction: float = 0.01
+    """Share of a split's traces that may turn out damaged while reading before the run stops."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        demand(
+            (len(self.dataset_name) > 0, "dataset_name = []: must name at least one set or folder"),
+            (len(set(self.dataset_name)) == len(self.dataset_name), f"dataset_name = {self.dataset_name}: names a set twice"),
+            (self.samples >= 16, f"samples = {self.samples}: must be at least 16"),
+            (0 < self.training_fraction <= 1, f"training_fraction = {self.training_fraction}: must be above 0 and at most 1"),
+            (self.min_samples >= 1, f"min_samples = {self.min_samples}: must be at least 1"),
+            (0 <= self.max_damaged_fraction <= 1, f"max_damaged_fraction = {self.max_damaged_fraction}: must be 0 … 1"),
+        )
+
+
+@final
+@SOURCES.register("seisbench_auto_reg", SeisBenchConfig)
+class SeisBench(Source):
+    """SeisBench sets read directly from their files; SeisBench itself is not imported.
+
+    Args:
+        cfg: settings.
+        seed: of the run, decides where training windows start.
+
+    Raises:
+        DataError: a set is missing, damaged, or not at 100 Hz; says which and what to do.
+    """
+
+    def __init__(self, cfg: SeisBenchConfig, *, seed: int) -> None:
+        self.cfg = cfg
+        self.seed = seed
+        self.spec = DataSpec(channels=cfg.d_data, samples=cfg.samples, rate=RATE)
+        self.catalogue = open_sets(cfg.dataset_name, cfg.split_seed)
+        self.usable, self.skipped = choose(self.catalogue, cfg)
+
+    def traces(self, split: Split) -> np.ndarray:
+        """Numbers of the traces of a split, after ``training_fraction``."""
+        chosen = np.flatnonzero(self.usable & (self.catalogue.split == SPLITS.index(split.value)))
+        if split is not Split.train or self.cfg.training_fraction == 1:
+            return chosen
+        kept = []
+        for number in range(len(self.catalogue.names)):
+            of_set = chosen[self.catalogue.which[chosen] == number]
+            kept.append(of_set[in_fraction(self.catalogue.event[of_set], self.cfg.training_fraction, self.cfg.split_seed)])
+        return np.concatenate(kept)
+
+    def part(self, split: Split) -> Part:
+        """Windows of a split: at random positions for training, in the middle of the trace otherwise."""
+        traces = self.traces(split)
+        if len(traces) == 0:
+            raise DataError(
+                f"{', '.join(self.catalogue.names)}: split '{split.value}' has no usable trace.\n{self.describe()}\n"
+                f"Add a set that has this split, or remove column 'split' from the metadata to split by event"
+            )
+        reader = Reader(self.catalogue, self.cfg.max_damaged_fraction * len(traces))
+        if self.cfg.preload:
+            reader.preload(traces)
+        return TracePart(reader, traces, self.spec, self.seed if split is Split.train else None)
+
+    def describe(self) -> str:
+        """A line a set: traces a split, and what was skipped."""
+        width = max(len("set"), *map(len, self.catalogue.names))
+        lines = [f"{'set':<{width}} {'train':>9} {'dev':>9} {'test':>9}  skipped"]
+        counts = [np.bincount(self.catalogue.which[self.traces(split)], minlength=len(self.catalogue.names)) for split in Split]
+        for number, name in enumerate(self.catalogue.names):
+            numbers = " ".join(f"{count[number]:>9,}" for count in counts)
+            why = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped[number].items()) or "none"
+            lines.append(f"{name:<{width}} {numbers}  {why}")
+        return "\n".join(lines)
+
+
+def choose(catalogue: Catalogue, cfg: SeisBenchConfig) -> tuple[np.ndarray, list[Counter[str]]]:
+    """Which traces can be used, and per set how many cannot and why.
+
+    Raises:
+        DataError: traces at another rate where that is refused; a set of which nothing is left.
+    """
+    other = ~np.isclose(catalogue.rate, RATE, rtol=1e-4)
+    if cfg.other_rates is OtherRates.refuse and other.any():
+        raise DataError(_other_rates(catalogue, other))
+    live = catalogue.live(np.arange(len(catalogue)))
+    reasons = {
+        "not at 100 Hz": other,
+        "without a component Z" if cfg.d_data == 1 else "without a component Z, N or E": ~live[:, : cfg.d_data].any(1),
+        f"shorter than {cfg.min_samples} samples": catalogue.length < cfg.min_samples,
+        "in no split": catalogue.split < 0,
+    }
+    usable = np.ones(len(catalogue), bool)
+    skipped: list[Counter[str]] = [Counter() for _ in catalogue.names]
+    for reason, wrong in reasons.items():
+        for number, count in enumerate(np.bincount(catalogue.which[usable & wrong], minlength=len(catalogue.names)).tolist()):
+            if count:
+                skipped[number][reason] = count
+        usable &= ~wrong
+    for number, name in enumerate(catalogue.names):
+        if not usable[catalogue.which == number].any():
+            why = ", ".join(f"{count:,} {reason}" for reason, count in skipped[number].items()) or "its metadata are empty"
+            raise DataError(f"dataset '{name}': no usable trace: {why}. Remove it from dataset_name, or correct its metadata")
+    return usable, skipped
+
+
+def _other_rates(catalogue: Catalogue, other: np.ndarray) -> str:
+    lines = []
+    for number, name in enumerate(catalogue.names):
+        mine = catalogue.which == number
+        rates = Counter(round(float(rate), 4) for rate in catalogue.rate[mine & other])
+        if rates:
+            found = ", ".join(
+                f"{count:,} × {'unknown' if np.isnan(rate) else f'{rate:g} Hz'}" for rate, count in rates.most_common(8)
+            )
+            file = catalogue.files[catalogue.block_file[catalogue.block[int((mine & other).argmax())]]]
+            lines.append(
+                f"dataset '{name}' ({file}): {sum(rates.values()):,} of {int(mine.sum()):,} traces are not at 100 Hz: {found}"
+            )
+    lines.append(
+        "Networks see 100 Hz. Leave such traces out with dataset.other_rates=skip, or resample the set once and give its folder"
+    )
+    return "\n".join(lines)
