@@ -36,9 +36,14 @@ class Loss(nn.Module, ABC):
 
 
 class SampleLoss(Loss, ABC):
-    """Compares a reconstruction with the wave."""
+    """Compares a reconstruction with the wave.
+
+    Attributes:
+        everywhere: a task scores all valid samples with it, not only those that were hidden.
+    """
 
     scores = Scores.samples
+    everywhere: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, guess: Tensor, wave: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,11 +56,19 @@ class SampleLoss(Loss, ABC):
 
 @dataclass
 class Choice:
-    """What a contrastive loss returns: means over scored positions, and how many those were (float32 scalar)."""
+    """What a contrastive loss returns: means over scored positions, and how many those were (float32 scalar).
+
+    Attributes:
+        loss, accuracy, count: scalars; 0 where nothing is scored.
+        hits: ``B M`` bool, positions whose own target won.
+        scored: ``B M`` bool, positions that were scored (a trace needs two of them).
+    """
 
     loss: Tensor
     accuracy: Tensor
     count: Tensor
+    hits: Tensor
+    scored: Tensor
 
 
 class CodeLoss(Loss, ABC):
@@ -107,6 +120,16 @@ class Parts:
     quantizer: Quantizer | None
 
 
+@dataclass(kw_only=True)
+class TaskConfig:
+    """Settings every task has."""
+
+    loss_val: str | None = None
+    """Loss used in validation and test; null uses the training loss."""
+    metrics: list[str] = field(default_factory=list)
+    """Losses reported beside the loss, over the same positions, without gradient."""
+
+
 class Task(nn.Module, ABC):
     """An objective: ``Task(settings, parts)``; owns its heads, its quantizer and its mask token.
 
@@ -129,6 +152,11 @@ class Task(nn.Module, ABC):
     def width_out(spec: DataSpec) -> int:
         """Channels of the decoder's prediction for this objective."""
         return spec.channels
+
+    @classmethod
+    def takes_quantizer(cls, cfg: TaskConfig) -> bool:
+        """Whether a quantizer must be given with these settings."""
+        return cls.uses_quantizer
 
     @abstractmethod
     def step(self, net: Network, batch: Batch, draw: Draw) -> StepOutput:

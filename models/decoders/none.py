@@ -1,0 +1,35 @@
+"""The absence of a decoder."""
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from models.contracts import DECODERS, Decoder
+
+
+@dataclass(kw_only=True)
+class NoDecoderConfig:
+    """No decoder, no settings."""
+
+
+@DECODERS.register("none", NoDecoderConfig, aliases=("dummy",))
+@final
+class NoDecoder(Decoder):
+    """For objectives that score tokens: no parameters, a prediction without channels.
+
+    Args:
+        cfg: empty.
+        d_in, d_out, stride: ignored; every decoder is built with them.
+    """
+
+    d_out = 0
+    causal = True
+
+    def __init__(self, cfg: NoDecoderConfig, *, d_in: int, d_out: int, stride: int) -> None:
+        super().__init__()
+        self.cfg = cfg
+
+    def forward(self, context: Tensor, wave: Tensor) -> Tensor:
+        """``B L 0``."""
+        return context.new_zeros(*wave.shape[:2], 0)

@@ -1,0 +1,71 @@
+"""The convolutional encoder of contrastive pretraining."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import final
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.contracts import ENCODERS, Encoder
+from utils.errors import demand
+
+
+@dataclass(kw_only=True)
+class ConvDownConfig:
+    """Settings of :class:`ConvDown`."""
+
+    width: int = 256
+    """Channels of every convolution and of the features the quantizer reads, at least 1."""
+    layers: int = 2
+    """Convolutions, at least 1; each halves the length: stride = 2 ** layers."""
+    norm_eps: float = 1e-5
+    """Added to the variance in every LayerNorm, above 0."""
+
+    def __post_init__(self) -> None:
+        demand(
+            (self.width >= 1, f"width = {self.width}: must be at least 1"),
+            (self.layers >= 1, f"layers = {self.layers}: must be at least 1"),
+            (self.norm_eps > 0, f"norm_eps = {self.norm_eps}: must be above 0"),
+        )
+
+
+@ENCODERS.register("conv-down-encoder-contrastive", ConvDownConfig)
+@final
+class ConvDown(Encoder):
+    """[Conv1d(k 3, stride 2, pad 1) → LayerNorm over channels → GELU] a layer, LayerNorm, then Linear to the backbone.
+
+    The normalised features are shared: the quantizer reads them clean, the backbone gets their projection. The receptive
+    field of token t ends at its own last sample, so the encoder is causal.
+
+    Args:
+        cfg: width and number of layers.
+        d_in: C, channels of the wave.
+        d_out: D, width of the backbone.
+    """
+
+    causal = True
+
+    def __init__(self, cfg: ConvDownConfig, *, d_in: int, d_out: int) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.stride = 2**cfg.layers
+        self.d_features = cfg.width
+        self.d_out = d_out
+        widths = [d_in] + [cfg.width] * cfg.layers
+        self.convs = nn.ModuleList(nn.Conv1d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.LayerNorm(cfg.width, eps=cfg.norm_eps) for _ in range(cfg.layers))
+        self.norm = nn.LayerNorm(cfg.width, eps=cfg.norm_eps)
+        self.projection = nn.Linear(cfg.width, d_out)
+
+    def features(self, wave: Tensor) -> Tensor:
+        """Wave ``B L C`` to ``B ⌈L/stride⌉ width``, float32 (norms reduce in float32)."""
+        x = wave
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = conv(x.transpose(1, 2)).transpose(1, 2)
+            x = F.gelu(norm(x.float()))
+        return self.norm(x.float())
+
+    def project(self, features: Tensor) -> Tensor:
+        """Features ``B T width`` to tokens ``B T D``."""
+        return self.projection(features)

@@ -1,0 +1,109 @@
+"""The Gumbel-softmax quantizer of wav2vec 2.0."""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from models.contracts import QUANTIZERS, Codes, Quantizer
+from models.quantizers.statistics import perplexity, shares, straight_through
+from utils.errors import demand
+from utils.optim_params import no_decay
+
+
+@dataclass(kw_only=True)
+class GumbelConfig:
+    """Settings of :class:`Gumbel`."""
+
+    groups: int = 2
+    """G, codebooks whose codes are concatenated, at least 1."""
+    codes: int = 320
+    """V, codes a group, at least 2."""
+    width: int = 256
+    """Width of the quantized vectors, a multiple of ``groups``."""
+    scale_logits_in_quantization: bool = True
+    """Divide the logits by the square root of the features' width, so that they start with unit variance."""
+    temperature_start: float = 2.0
+    """Temperature of the Gumbel-softmax at the start of the run."""
+    temperature_end: float = 0.5
+    """Temperature at the end of the run, above 0 and at most ``temperature_start``; a cosine in between."""
+
+    def __post_init__(self) -> None:
+        demand(
+            (self.groups >= 1, f"groups = {self.groups}: must be at least 1"),
+            (self.codes >= 2, f"codes = {self.codes}: must be at least 2"),
+            (
+                self.groups >= 1 and self.width >= 1 and self.width % self.groups == 0,
+                f"width = {self.width}: must be a positive multiple of groups = {self.groups}",
+            ),
+            (
+                0 < self.temperature_end <= self.temperature_start,
+                f"temperature_end = {self.temperature_end}: must be above 0 and at most "
+                f"temperature_start = {self.temperature_start}",
+            ),
+        )
+
+
+@QUANTIZERS.register("gumbel", GumbelConfig)
+@final
+class Gumbel(Quantizer):
+    """Linear → G·V logits → a code a group: hard Gumbel-softmax in training, argmax in evaluation (Baevski et al. 2020, 3.2).
+
+    Initialised as wav2vec 2.0 is: code vectors uniform in [0, 1), logit weights N(0, 1), bias 0. The penalty is the diversity
+    loss (G·V − perplexity) / (G·V). Statistics are sums over all ranks in training, of this rank alone in evaluation.
+    Gumbel noise comes from the device's default generator.
+
+    Args:
+        cfg: groups, codes, width, temperature.
+        d_in: F, width of the features.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, cfg: GumbelConfig, *, d_in: int) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.groups, self.codes, self.d_out = cfg.groups, cfg.codes, cfg.width
+        self.scale = d_in**-0.5 if cfg.scale_logits_in_quantization else 1.0
+        self.to_logits = nn.Linear(d_in, cfg.groups * cfg.codes)
+        self.vectors = no_decay(nn.Parameter(torch.empty(cfg.groups, cfg.codes, cfg.width // cfg.groups)))
+        self.register_buffer("temperature", torch.tensor(cfg.temperature_start))
+        nn.init.normal_(self.to_logits.weight)
+        nn.init.zeros_(self.to_logits.bias)
+        nn.init.uniform_(self.vectors)
+
+    def forward(self, features: Tensor, where: Tensor) -> Codes:
+        """See :meth:`Quantizer.forward`."""
+        logits = self.to_logits(features).float().unflatten(-1, (self.groups, self.codes)) * self.scale
+        if self.training:
+            gumbel = -torch.empty_like(logits).exponential_().log()
+            choice = ((logits + gumbel) / self.temperature).softmax(-1)
+        else:
+            choice = logits.softmax(-1)
+        indices = choice.argmax(-1)
+        vectors = straight_through(choice.flatten(0, 1), self.vectors.float(), indices.flatten(0, 1))
+        soft, hard, _ = shares(logits.softmax(-1), indices, where, reduce=self.training)
+        even = perplexity(soft)
+        size = self.groups * self.codes
+        return Codes(
+            vectors=vectors.view(*indices.shape[:2], self.d_out),
+            indices=indices,
+            perplexity=even.detach(),
+            hard_perplexity=perplexity(hard),
+            penalty=(size - even) / size,
+        )
+
+    def codebook(self) -> Tensor:
+        """``G V width/G``."""
+        return self.vectors
+
+    def anneal(self, progress: float) -> None:
+        """Set the temperature, a cosine from start to end."""
+        fall = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+        self.temperature.fill_(self.cfg.temperature_end + (self.cfg.temperature_start - self.cfg.temperature_end) * fall)
+
+    def logs(self) -> dict[str, Tensor]:
+        """The temperature."""
+        return {"temperature": self.temperature.clone()}

@@ -1,0 +1,217 @@
+"""Pictures of waveforms, masks and codes: pure functions from arrays to figures, without pyplot and its global state.
+
+Shapes: B batch, L samples, C components (ZNE), T tokens, G groups of codes, V codes a group.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+INK, TRUTH, GUESS, HIDDEN, RIGHT, WRONG = "#222222", "#9aa0a6", "#c8102e", "#f3e3b3", "#1b7f4b", "#c8102e"
+GROUPS = ("#1f5fa8", "#d9730d", "#6b4fa0", "#1b7f4b")
+
+
+def reconstruction(
+    wave: NDArray, guess: NDArray, hidden: NDArray, *, rate: float, examples: int = 3, everywhere: bool = False
+) -> Figure:
+    """Waveforms, the truth in grey and the network's guess in red where it was hidden.
+
+    Args:
+        wave, guess: ``B L C``.
+        hidden: ``B L`` bool.
+        rate: in Hz.
+        examples: traces shown at most.
+        everywhere: draw the guess on every sample.
+    """
+    traces, channels = min(examples, len(wave)), wave.shape[2]
+    figure = _figure(11, 0.35 + traces * (0.55 + 0.75 * channels))
+    time = np.arange(wave.shape[1]) / rate
+    axes = figure.subplots(traces, 1, sharex=True, squeeze=False)[:, 0]
+    for b, axis in enumerate(axes):
+        _shade(axis, hidden[b], rate)
+        step = _spacing(wave[b])
+        for c in range(channels):
+            shift = (channels - 1 - c) * step
+            shown = guess[b, :, c] if everywhere else np.where(hidden[b], guess[b, :, c], np.nan)
+            axis.plot(time, wave[b, :, c] + shift, color=TRUTH, lw=0.7, label="truth" if b + c == 0 else None)
+            axis.plot(time, shown + shift, color=GUESS, lw=0.8, label="network" if b + c == 0 else None)
+        axis.set_yticks([(channels - 1 - c) * step for c in range(channels)], _components(channels))
+        axis.set_ylim(-0.75 * step, (channels - 0.25) * step)
+        seen = hidden[b] if not everywhere else np.ones_like(hidden[b])
+        error = float(np.mean((wave[b] - guess[b])[seen] ** 2)) if seen.any() else float("nan")
+        axis.set_title(f"example {b + 1}   mean squared error {error:.3f}", loc="left", fontsize=9)
+        _tidy(axis, time[-1])
+    axes[-1].set_xlabel("time in s")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper right", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def contrastive(
+    wave: NDArray, hidden: NDArray, outcomes: NDArray, codes: NDArray | None, *, rate: float, examples: int = 2
+) -> Figure:
+    """The vertical component with hidden spans, right and wrong answers beneath, and the codes of each group along time.
+
+    Args:
+        wave: ``B L C``.
+        hidden: ``B T`` bool.
+        outcomes: ``B T``, 1 where the right code was picked, 0 where not, −1 where nothing was asked.
+        codes: ``B T G`` chosen codes; None where there are none.
+        rate: in Hz.
+        examples: traces shown at most.
+    """
+    traces, tokens = min(examples, len(wave)), hidden.shape[1]
+    length = wave.shape[1] / rate
+    time = (np.arange(tokens) + 0.5) * length / tokens
+    heights = [2.0, 0.3] + ([1.5] if codes is not None else [])
+    figure = _figure(11, 0.4 + 1.05 * traces * sum(heights))
+    rows = figure.subplots(traces * len(heights), 1, sharex=True, squeeze=False, height_ratios=heights * traces)[:, 0]
+    for b in range(traces):
+        top, strip, *rest = rows[b * len(heights) : (b + 1) * len(heights)]
+        _shade(top, hidden[b], tokens / length)
+        top.plot(np.arange(wave.shape[1]) / rate, wave[b, :, 0], color=INK, lw=0.6)
+        asked = outcomes[b] >= 0
+        share = outcomes[b][asked].mean() if asked.any() else float("nan")
+        title = f"example {b + 1}   {_components(wave.shape[2])[0]}   {share:.0%} of {asked.sum()} hidden tokens recognised"
+        top.set_title(title, loc="left", fontsize=9)
+        top.set_yticks([])
+        for value, color in ((1, RIGHT), (0, WRONG)):
+            at = time[outcomes[b] == value]
+            strip.vlines(at, 0, 1, color=color, lw=max(0.6, 560 / tokens))
+        strip.set_yticks([0.5], ["right / wrong"])
+        strip.set_ylim(0, 1)
+        for axis in rest:
+            _code_track(axis, time, codes[b] if codes is not None else np.empty((tokens, 0)))
+        for axis in (top, strip, *rest):
+            _tidy(axis, length)
+    rows[-1].set_xlabel("time in s")
+    return figure
+
+
+def code_usage(indices: NDArray, valid: NDArray, *, codes: int) -> Figure:
+    """How often each code is chosen, most frequent first, against even use.
+
+    Args:
+        indices: ``B T G`` chosen codes.
+        valid: ``B T`` bool, tokens that count.
+        codes: V.
+    """
+    groups = indices.shape[2]
+    figure = _figure(10, 0.4 + 1.9 * groups)
+    axes = figure.subplots(groups, 1, sharex=True, squeeze=False)[:, 0]
+    for g, axis in enumerate(axes):
+        share = np.bincount(indices[..., g][valid], minlength=codes) / max(1, valid.sum())
+        used = share[share > 0]
+        perplexity = float(np.exp(-(used * np.log(used)).sum())) if used.size else 0.0
+        axis.bar(np.arange(codes), 100 * np.sort(share)[::-1], width=1.0, color=GROUPS[g % len(GROUPS)])
+        axis.axhline(100 / codes, color=INK, lw=0.8, ls="--")
+        axis.text(codes, 100 / codes, " even", va="center", fontsize=8)
+        title = f"group {g + 1}   {used.size} of {codes} codes used   hard perplexity {perplexity:.1f}"
+        axis.set_title(title, loc="left", fontsize=9)
+        axis.set_ylabel("% of tokens")
+        _tidy(axis, codes)
+    axes[-1].set_xlabel("code, by frequency")
+    return figure
+
+
+def code_neighbours(
+    wave: NDArray,
+    indices: NDArray,
+    valid: NDArray,
+    *,
+    stride: int,
+    rate: float,
+    frequent: int = 5,
+    snippets: int = 24,
+    width: int = 96,
+) -> Figure:
+    """What the frequent codes look like: for each, the snippets around tokens that carry it, and their mean.
+
+    Snippets are of the vertical component, each without mean and scaled to unit peak, aligned on their token.
+
+    Args:
+        wave: ``B L C``.
+        indices: ``B T G`` chosen codes.
+        valid: ``B T`` bool.
+        stride: samples a token.
+        rate: in Hz.
+        frequent: codes shown a group.
+        snippets: snippets a code.
+        width: samples a snippet.
+    """
+    groups = indices.shape[2]
+    figure = _figure(11, 0.5 + 1.75 * groups)
+    axes = figure.subplots(groups, frequent, squeeze=False, sharex=True, sharey=True)
+    time = (np.arange(width) - width / 2) / rate
+    for g in range(groups):
+        count = np.bincount(indices[..., g][valid])
+        order = np.argsort(count)[::-1][:frequent]
+        for axis, code in zip(axes[g], [*order, *[-1] * (frequent - len(order))], strict=True):
+            found = list(_snippets(wave, (indices[..., g] == code) & valid, stride, width, snippets))
+            _tidy(axis, None)
+            axis.set_yticks([])
+            if not found:
+                axis.set_axis_off()
+                continue
+            axis.axvspan(-stride / 2 / rate, stride / 2 / rate, color=HIDDEN, lw=0)
+            axis.plot(time, np.stack(found).T, color=TRUTH, lw=0.4, alpha=0.7)
+            axis.plot(time, np.mean(found, axis=0), color=GROUPS[g % len(GROUPS)], lw=1.6)
+            axis.set_title(f"code {code}   {count[code] / max(1, valid.sum()):.1%}", loc="left", fontsize=8)
+        axes[g, 0].set_ylabel(f"group {g + 1}")
+    for axis in axes[-1]:
+        axis.set_xlabel("s from the token", fontsize=8)
+    return figure
+
+
+def _snippets(wave: NDArray, carries: NDArray, stride: int, width: int, most: int) -> Iterator[NDArray]:
+    """Snippets around evenly chosen tokens that carry a code, away from the window's ends."""
+    trace, token = np.nonzero(carries)
+    start = token * stride + stride // 2 - width // 2
+    inside = (start >= 0) & (start + width <= wave.shape[1])
+    trace, start = trace[inside], start[inside]
+    for n in np.unique(np.linspace(0, len(start) - 1, min(most, len(start))).astype(int)):
+        snippet = wave[trace[n], start[n] : start[n] + width, 0]
+        snippet = snippet - snippet.mean()
+        yield snippet / max(float(np.abs(snippet).max()), 1e-12)
+
+
+def _code_track(axis: Axes, time: NDArray, codes: NDArray) -> None:
+    for g in range(codes.shape[1]):
+        axis.scatter(time, codes[:, g], s=2.0, lw=0, color=GROUPS[g % len(GROUPS)], label=f"group {g + 1}")
+    axis.set_ylabel("code")
+    axis.legend(
+        loc="upper right", ncols=codes.shape[1], frameon=True, framealpha=0.9, edgecolor="none", fontsize=8, markerscale=3
+    )
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _shade(axis: Axes, hidden: NDArray, rate: float) -> None:
+    """Shade the hidden runs of ``hidden`` (``T`` bool, ``rate`` positions a second)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], hidden.astype(np.int8), [0]])))
+    for begin, end in edges.reshape(-1, 2) / rate:
+        axis.axvspan(begin, end, color=HIDDEN, lw=0)
+
+
+def _spacing(trace: NDArray) -> float:
+    """Distance between the components of a trace: most of its amplitude, untroubled by a single peak."""
+    return float(max(2.5 * np.quantile(np.abs(trace), 0.995), 1e-6))
+
+
+def _components(channels: int) -> Sequence[str]:
+    return "ZNE"[:channels] if channels <= 3 else [str(c) for c in range(channels)]
+
+
+def _tidy(axis: Axes, end: float | None) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+    if end is not None:
+        axis.set_xlim(0, end)
