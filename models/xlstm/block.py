@@ -1,0 +1,140 @@
+"""The mLSTM block (Beck et al. 2024, figure 10): a residual branch around the cell, one or two directions at once."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.xlstm.kernels import kernel
+from models.xlstm.layers import BlockDiagonal, CausalConv, Linears, Norm, at_least_float32, small_init, wang_init
+from models.xlstm.mlstm import MLSTMState, empty_state, mlstm_step
+from models.xlstm.settings import BlockSettings
+from utils.optim_params import no_decay
+
+
+class Block(nn.Module, ABC):
+    """A residual block over ``P B T D``; direction p runs along T and meets weights p alone.
+
+    Attributes:
+        chosen: one line about the kernels; empty where there is no choice.
+    """
+
+    chosen: str = ""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens ``P B T D`` to the same shape; token t sees no later one."""
+
+    @abstractmethod
+    def start(self, x: Tensor) -> Any:
+        """The state before the first token, for tokens like ``x`` (``P B D``)."""
+
+    @abstractmethod
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One token ``P B D`` after ``state``; what :meth:`forward` gives at that place, and the new state."""
+
+
+class MLSTMBlockState(NamedTuple):
+    """Between two tokens of an mLSTM block.
+
+    Attributes:
+        cell: the memory, its batch dimensions ``P·H B``.
+        conv: the last kernel − 1 inputs of the convolution, ``P B K−1 I``.
+    """
+
+    cell: MLSTMState
+    conv: Tensor
+
+
+@final
+class MLSTMBlock(Block):
+    """x + down((norm(cell(q, k, v, i, f)) + skip · c) · SiLU(z)), with (m, z) = up(norm(x)) and c = SiLU(conv(m)).
+
+    q, k come from c and v from m through block-diagonal matrices; both gates read q, k and v.
+    """
+
+    def __init__(self, cfg: BlockSettings) -> None:
+        super().__init__()
+        P, D, inner, H, s = cfg.directions, cfg.width, cfg.mlstm_inner, cfg.mlstm_num_heads, cfg.mlstm_qkv_proj_blocksize
+        self.cfg, self.inner, self.heads = cfg, inner, H
+        self.norm = Norm(P, D, cfg.norm_eps)
+        self.up = Linears(P, D, 2 * inner)
+        self.conv = CausalConv(P, inner, cfg.mlstm_conv1d_kernel_size)
+        self.q, self.k, self.v = (BlockDiagonal(P, inner, H, s) for _ in range(3))
+        self.gate_weight = no_decay(nn.Parameter(torch.zeros(P, 2 * H, 3 * inner)))
+        self.gate_bias = no_decay(nn.Parameter(torch.empty(P, 2 * H)))
+        self.head_gain = no_decay(nn.Parameter(torch.ones(P, inner)))
+        self.skip = no_decay(nn.Parameter(torch.ones(P, inner)))
+        self.down = Linears(P, inner, D)
+        self.dropout = nn.Dropout(cfg.dropout)
+        chosen = kernel(cfg.kernels, chunk=cfg.chunk_size, soft_cap=cfg.gate_soft_cap, eps=1e-6)
+        self.cell, self.chosen = chosen.cell, chosen.chosen
+        self._fill()
+
+    @torch.no_grad()
+    def _fill(self) -> None:
+        """NX-AI's initial values."""
+        small_init(self.up.weight, self.cfg.width)
+        wang_init(self.down.weight, self.cfg.width, self.cfg.blocks)
+        for part in (self.q, self.k, self.v):
+            small_init(part.weight, self.cfg.width)
+        override = self.cfg.override_gate_bias
+        _, first, last = override or (0.0, 3.0, 6.0)
+        self.gate_bias[:, self.heads :] = torch.linspace(first, last, self.heads)
+        if override is None:
+            nn.init.normal_(self.gate_bias[:, : self.heads], std=0.1)
+        else:
+            self.gate_bias[:, : self.heads] = override[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See :class:`Block`."""
+        m, z = self.up(self.norm(x)).chunk(2, -1)
+        c = F.silu(self.conv(m))
+        i, f = self._gates(c, m)
+        q, k, v = (part.flatten(0, 1) for part in (self.q(c), self.k(c), self.v(m)))
+        h = self.cell(q, k, v, i, f).unflatten(0, (-1, self.heads))
+        return x + self.dropout(self.down(self._out(h, c, z)))
+
+    def start(self, x: Tensor) -> MLSTMBlockState:
+        """See :class:`Block`."""
+        P, B, _ = x.shape
+        like = x.new_empty(P * self.heads, B, 1, self.inner // self.heads)
+        past = x.new_zeros(P, B, self.cfg.mlstm_conv1d_kernel_size - 1, self.inner)
+        return MLSTMBlockState(empty_state(like, like), past)
+
+    def step(self, x: Tensor, state: MLSTMBlockState) -> tuple[Tensor, MLSTMBlockState]:
+        """See :class:`Block`."""
+        m, z = self.up(self.norm(x[:, :, None])).chunk(2, -1)
+        c, past = self.conv.step(m[:, :, 0], state.conv)
+        c = F.silu(c)[:, :, None]
+        i, f = self._gates(c, m)
+        q, k, v = (part.flatten(0, 1)[:, :, 0] for part in (self.q(c), self.k(c), self.v(m)))
+        h, cell = mlstm_step(q, k, v, i[..., 0], f[..., 0], state.cell, soft_cap=self.cfg.gate_soft_cap, eps=1e-6)
+        h = h[:, :, None].unflatten(0, (-1, self.heads))
+        return x + self.dropout(self.down(self._out(h, c, z)))[:, :, 0], MLSTMBlockState(cell, past)
+
+    def _gates(self, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+        """Pre-activations i, f, each ``P·H B T`` float32.
+
+        As q, k and v are linear in c and m, so are the gates: their matrices are multiplied first, which
+        saves a pass over q, k, v.
+        """
+        P, B, T, inner = c.shape
+        wide = self.gate_weight.view(P, 2 * self.heads, 3, -1, self.q.block)
+        by_q, by_k, by_v = (
+            torch.einsum("pgno,pnoi->pgni", wide[:, :, j], part.weight).reshape(P, -1, inner)
+            for j, part in enumerate((self.q, self.k, self.v))
+        )
+        pre = torch.bmm(c.reshape(P, B * T, inner), (by_q + by_k).transpose(1, 2))
+        pre = pre + torch.bmm(m.reshape(P, B * T, inner), by_v.transpose(1, 2))
+        pre = at_least_float32(pre) + self.gate_bias[:, None]
+        i, f = pre.view(P, B, T, 2, self.heads).permute(3, 0, 4, 1, 2).flatten(1, 2)
+        return i, f
+
+    def _out(self, h: Tensor, c: Tensor, z: Tensor) -> Tensor:
+        """Head norm, learnable skip, output gate: h ``P H B T D/H`` to ``P B T I``."""
+        h = F.layer_norm(at_least_float32(h), h.shape[-1:], eps=self.cfg.norm_eps)
+        h = h.permute(0, 2, 3, 1, 4).reshape(c.shape)
+        return torch.addcmul(self.skip[:, None, None] * c, h, self.head_gain[:, None, None]) * F.silu(z)

@@ -1,0 +1,218 @@
+"""The mLSTM cell in three forms of one mathematics: quadratic, chunkwise, recurrent.
+
+The recurrence (Beck et al. 2024, "xLSTM: Extended Long Short-Term Memory", equations 19–27), a head:
+
+    m_t = max(log σ(f_t) + m_{t−1}, i_t)
+    C_t = exp(log σ(f_t) + m_{t−1} − m_t) C_{t−1} + exp(i_t − m_t) k_t v_tᵀ          (n_t: the same with k_t alone)
+    h_t = C_tᵀ q_t / (max(|n_t · q_t|, exp(−m_t)) + eps),  with q scaled by 1/√D
+
+Shapes: B H T D; gates B H T. Gates, normaliser and memory are at least float32 whatever the dtype of q, k, v.
+"""
+
+from enum import Enum
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.xlstm.mlstm_core import ChunkAttention
+
+EMPTY = -1e30
+"""Scale of a memory that holds nothing; finite, so that differences of two of them are 0 and never NaN."""
+
+QUADRATIC_UP_TO = 64
+"""Tokens up to which one quadratic chunk is the fastest form on a CPU (benchmarks/cells_cpu.py)."""
+
+
+class Form(str, Enum):
+    """How a sequence is computed; all give the same numbers."""
+
+    auto = "auto"
+    quadratic = "quadratic"
+    chunkwise = "chunkwise"
+    recurrent = "recurrent"
+
+
+class MLSTMState(NamedTuple):
+    """What the cell remembers; the true memory is ``memory · exp(scale)``.
+
+    Attributes:
+        memory: ``B H D D`` (keys × values), at least float32.
+        norm: ``B H D``.
+        scale: ``B H``, the running maximum m.
+    """
+
+    memory: Tensor
+    norm: Tensor
+    scale: Tensor
+
+
+def empty_state(q: Tensor, v: Tensor) -> MLSTMState:
+    """The state before the first token of ``q``, ``v`` (``B H T D``)."""
+    B, H, _, D = q.shape
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    memory = q.new_zeros(B, H, D, v.shape[-1], dtype=dtype)
+    return MLSTMState(memory, q.new_zeros(B, H, D, dtype=dtype), q.new_full((B, H), EMPTY, dtype=dtype))
+
+
+def soft_capped(x: Tensor, cap: float | None) -> Tensor:
+    """cap · tanh(x / cap), in at least float32; x itself where ``cap`` is None."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if cap is None else cap * torch.tanh(x / cap)
+
+
+def mlstm(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *,
+    form: Form = Form.auto, chunk: int = 64, soft_cap: float | None = 15.0, eps: float = 1e-6,
+) -> Tensor:  # fmt: skip
+    """Run the cell over a whole sequence.
+
+    Args:
+        q, k, v: ``B H T D``, any T of at least 1, any D.
+        i, f: ``B H T`` pre-activations of input and forget gate.
+        form: see :class:`Form`; ``auto`` is quadratic up to 64 tokens, chunkwise beyond.
+        chunk: longest chunk of the chunkwise form.
+        soft_cap: bound of both pre-activations; None for none.
+        eps: added to the normaliser.
+
+    Returns:
+        h, ``B H T D`` in the dtype of ``v``.
+    """
+    T = q.shape[2]
+    if form is Form.recurrent:
+        return _token_by_token(q, k, v, i, f, soft_cap, eps)
+    quadratic = form is Form.quadratic or (form is Form.auto and T <= QUADRATIC_UP_TO)
+    return _chunks(q, k, v, i, f, T if quadratic else chunk, soft_cap, eps, None)[0]
+
+
+def mlstm_prefill(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: MLSTMState | None = None, *,
+    chunk: int = 64, soft_cap: float | None = 15.0, eps: float = 1e-6,
+) -> tuple[Tensor, MLSTMState]:  # fmt: skip
+    """As :func:`mlstm`, from a state to a state: a stream in pieces gives the numbers of the whole. Differentiable throughout.
+
+    Args:
+        q, k, v, i, f, chunk, soft_cap, eps: as in :func:`mlstm`.
+        state: after the tokens before these; None at the start.
+
+    Returns:
+        h ``B H T D`` and the state after the last token.
+    """
+    before = empty_state(q, v) if state is None else state
+    h, after = _chunks(q, k, v, i, f, chunk, soft_cap, eps, before)
+    return h, before if after is None else after
+
+
+def mlstm_step(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: MLSTMState, *, soft_cap: float | None = 15.0, eps: float = 1e-6
+) -> tuple[Tensor, MLSTMState]:
+    """One token: q, k, v ``B H D``, gates ``B H``; returns h ``B H D`` and the new state."""
+    dtype = state.memory.dtype
+    i, log_f = soft_capped(i, soft_cap), F.logsigmoid(soft_capped(f, soft_cap))
+    scale = torch.maximum(log_f + state.scale, i)
+    keep, write = (log_f + state.scale - scale).exp(), (i - scale).exp()
+    qs, ks = q.to(dtype) * q.shape[-1] ** -0.5, k.to(dtype) * write[..., None]
+    memory = keep[..., None, None] * state.memory + ks[..., :, None] * v.to(dtype)[..., None, :]
+    norm = keep[..., None] * state.norm + ks
+    below = torch.maximum((qs * norm).sum(-1).abs(), (-scale).exp()) + eps
+    h = (qs[..., None, :] @ memory).squeeze(-2) / below[..., None]
+    return h.to(v.dtype), MLSTMState(memory, norm, scale)
+
+
+def _token_by_token(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, soft_cap: float | None, eps: float) -> Tensor:
+    state, out = empty_state(q, v), []
+    for t in range(q.shape[2]):
+        h, state = mlstm_step(q[:, :, t], k[:, :, t], v[:, :, t], i[..., t], f[..., t], state, soft_cap=soft_cap, eps=eps)
+        out.append(h)
+    return torch.stack(out, 2)
+
+
+def _chunks(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    chunk: int,
+    soft_cap: float | None,
+    eps: float,
+    state: MLSTMState | None,
+) -> tuple[Tensor, MLSTMState | None]:
+    """The sequence as N chunks at once; N = 1 is the quadratic form. A state comes back where one was given."""
+    with torch.autocast(q.device.type, enabled=False):  # each product below is in the dtype it needs
+        return _chunks_as_typed(q, k, v, soft_capped(i, soft_cap), F.logsigmoid(soft_capped(f, soft_cap)), chunk, eps, state)
+
+
+def _chunks_as_typed(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, log_f: Tensor, chunk: int, eps: float, state: MLSTMState | None
+) -> tuple[Tensor, MLSTMState | None]:
+    B, H, T, _ = q.shape
+    N = -(-T // chunk)
+    L = -(-T // N)
+    if N * L != T:  # a padded token writes nothing (i = EMPTY) and forgets nothing (log f = 0)
+        q, k, v = (F.pad(x, (0, 0, 0, N * L - T)) for x in (q, k, v))
+        i, log_f = F.pad(i, (0, N * L - T), value=EMPTY), F.pad(log_f, (0, N * L - T))
+    i, b = i.reshape(B * H, N, L), log_f.reshape(B * H, N, L).cumsum(-1)
+    u = i - b
+    peak = u.cummax(-1).values
+    q, k, v = (x.reshape(B * H * N, L, -1) for x in (q, k, v))
+    after: MLSTMState | None = None
+    if N == 1 and state is None:
+        h = ChunkAttention.apply(q, k, v, u.view(-1, L), b.view(-1, L), peak.view(-1, L), None, None, None, eps)
+    else:
+        C, n, m, after = _memories(k, v, u, b[..., -1], peak[..., -1], state)
+        M = torch.maximum(peak, m[..., None])
+        e = (m[..., None] - M).detach().exp().view(-1, L)
+        h = ChunkAttention.apply(q, k, v, u.view(-1, L), b.view(-1, L), M.view(-1, L), C, n, e, eps)
+    h = h.view(B, H, N * L, -1)[:, :, :T].to(v.dtype)  # pyright: ignore[reportOptionalMemberAccess]
+    return h, after
+
+
+def _memories(
+    k: Tensor, v: Tensor, u: Tensor, g: Tensor, peak: Tensor, state: MLSTMState | None
+) -> tuple[Tensor, Tensor, Tensor, MLSTMState | None]:
+    """The memory before every chunk, all at once: one masked matrix of chunk-to-chunk decays times what each chunk writes.
+
+    Args:
+        k, v: ``Z·N L D`` with Z = B·H.
+        u: ``Z N L``.
+        g: ``Z N`` log forget of a whole chunk.
+        peak: ``Z N`` largest u of a chunk.
+        state: what the first chunk remembers, or None.
+
+    Returns:
+        C ``Z·N D D``, n ``Z·N D``, their scale m ``Z N``, and the state after the last chunk where one was given.
+    """
+    Z, N, L = u.shape
+    rows = N if state is None else N + 1
+    G = F.pad(g.double().cumsum(-1), (1, 0))  # float64: a difference of long sums decides how much is remembered
+    U = peak - G[:, :N]
+    start = G.new_full((Z, 1), EMPTY) if state is None else state.scale.reshape(Z, 1).double()
+    m = G[:, :rows] + torch.cat([start, torch.maximum(start, U.cummax(-1).values)], -1)[:, :rows]
+    held = m.detach()
+    past = torch.ones(rows, N, dtype=torch.bool, device=u.device).tril(-1)
+    W = (
+        (G[:, :rows, None] + (peak.detach() - G[:, :N])[:, None] - held[..., None])
+        .masked_fill(~past, float("-inf"))
+        .exp()
+        .to(u.dtype)
+    )
+    ka = k.view(Z, N, L, -1) * (u - peak.detach()[..., None]).exp()[..., None].to(k.dtype)
+    kv = torch.bmm(ka.view(Z * N, L, -1).transpose(1, 2), v).to(u.dtype)
+    C = torch.bmm(W, kv.view(Z, N, -1))
+    n = torch.bmm(W, ka.to(u.dtype).sum(-2))
+    if state is not None:
+        kept = (G + start - held).exp().to(u.dtype)[..., None]
+        C, n = C + kept * state.memory.reshape(Z, 1, -1), n + kept * state.norm.reshape(Z, 1, -1)
+    D, E = kv.shape[1:]
+    after = None if state is None else _state_after(C[:, N], n[:, N], m[:, N], state)
+    m = m.to(u.dtype)
+    C = C[:, :N].reshape(Z * N, D, E).to(v.dtype)
+    return C, n[:, :N].reshape(Z * N, D), m[:, :N], after
+
+
+def _state_after(C: Tensor, n: Tensor, m: Tensor, like: MLSTMState) -> MLSTMState:
+    """The last row as a state. Its scale carries a gradient (through eps), which a factor of one takes out of the memory."""
+    one = (m.detach() - m).exp().to(C.dtype)[:, None]
+    return MLSTMState((C * one[..., None]).view_as(like.memory), (n * one).view_as(like.norm), m.to(C.dtype).view_as(like.scale))

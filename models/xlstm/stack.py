@@ -1,0 +1,85 @@
+"""Blocks in a row: one layer (block, norm, fusion of two directions) and a stage of layers."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from models.xlstm.block import Block, MLSTMBlock
+from models.xlstm.layers import Norm
+from models.xlstm.settings import BlockSettings, BlockType
+from models.xlstm.slstm_block import SLSTMBlock
+
+KINDS: dict[BlockType, type[MLSTMBlock] | type[SLSTMBlock]] = {BlockType.mlstm: MLSTMBlock, BlockType.slstm: SLSTMBlock}
+
+
+def kinds_of(block_type: BlockType, mix: Sequence[BlockType], layers: int) -> list[BlockType]:
+    """The kind of every layer: ``block_type``, or ``mix`` repeated where that is ``mixed``."""
+    return [mix[j % len(mix)] if block_type is BlockType.mixed else block_type for j in range(layers)]
+
+
+@final
+class Stage(nn.Module):
+    """Layers at one width: block and its own norm each, both directions fused by Linear(2D → D).
+
+    Args:
+        kinds: of the blocks, mlstm or slstm.
+        cfg: of every block; ``cfg.directions`` 2 adds a backward block beside each forward one.
+        fuse_per_block: fuse after every block, or once at the end.
+        residual: add the input around each fusion.
+        checkpointing: recompute blocks in the backward pass instead of keeping their activations.
+    """
+
+    def __init__(
+        self, kinds: Sequence[BlockType], cfg: BlockSettings, *, fuse_per_block: bool, residual: bool, checkpointing: bool
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([KINDS[kind](cfg) for kind in kinds])
+        self.norms = nn.ModuleList([Norm(cfg.directions, cfg.width, cfg.norm_eps) for _ in kinds])
+        fusions = 0 if cfg.directions == 1 else len(kinds) if fuse_per_block else 1
+        self.fusions = nn.ModuleList([nn.Linear(2 * cfg.width, cfg.width) for _ in range(fusions)])
+        self.per_fusion = len(kinds) if fusions == 1 else 1
+        self.residual = residual
+        self.checkpointing = checkpointing
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens ``B T D`` to the same shape."""
+        for first in range(0, len(self.blocks), self.per_fusion):
+            y = torch.stack([x, x.flip(1)]) if self.fusions else x[None]
+            for j in range(first, first + self.per_fusion):
+                y = self._layer(j, y)
+            y = self._fused(first // self.per_fusion, y)
+            x = x + y if self.residual else y
+        return x
+
+    def start(self, x: Tensor) -> list[Any]:
+        """States before the first token, for tokens like ``x`` (``B D``); one direction only."""
+        return [block.start(x[None]) for block in self._blocks()]
+
+    def step(self, x: Tensor, states: Sequence[Any]) -> tuple[Tensor, list[Any]]:
+        """One token ``B D``; one direction only."""
+        after = []
+        for block, norm, state in zip(self._blocks(), self.norms, states, strict=True):
+            y, state = block.step(x[None], state)
+            after.append(state)
+            y = norm(y[:, :, None])[0, :, 0]
+            x = x + y if self.residual else y
+        return x, after
+
+    def _blocks(self) -> list[Block]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def _layer(self, j: int, x: Tensor) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(self._plain_layer, j, x, use_reentrant=False)  # type: ignore[return-value]
+        return self._plain_layer(j, x)
+
+    def _plain_layer(self, j: int, x: Tensor) -> Tensor:
+        return self.norms[j](self.blocks[j](x))
+
+    def _fused(self, j: int, y: Tensor) -> Tensor:
+        if not self.fusions:
+            return y[0]
+        return self.fusions[j](torch.cat([y[0], y[1].flip(1)], -1))
