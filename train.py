@@ -1,4 +1,4 @@
-"""Train: ``python train.py experiment=… [section.setting=value …]``. Compose, check, build, fit; the exit code tells the truth."""
+"""Train: ``python train.py experiment=… [section.setting=value …]``. Compose, check, build, fit; the exit code is the truth."""
 
 import os
 import sys

@@ -91,9 +91,10 @@ def _mismatches(config: Mapping[str, Any]) -> list[str]:
         if name not in _losses_for(task):
             wrong.append(f"task '{task_name}' takes no metric '{name}'. It takes: {', '.join(_losses_for(task))}")
     given = not _absent("quantizer", config["quantizer"])
-    if given != task.uses_quantizer:
-        wanted = f"quantizer={'|'.join(QUANTIZERS.names)}" if task.uses_quantizer else "quantizer=none"
-        wrong.append(f"task '{task_name}' uses {'a' if task.uses_quantizer else 'no'} quantizer. Set {wanted}")
+    takes = task.takes_quantizer(settings)
+    if given != takes:
+        wanted = f"quantizer={'|'.join(QUANTIZERS.names)}" if takes else f"quantizer={ABSENT}"
+        wrong.append(f"task '{task_name}' uses {'a' if takes else 'no'} quantizer. Set {wanted}")
     decoder = str(config["decoder"]["_name_"])
     if (DECODERS.part(decoder) is DECODERS.part(ABSENT)) == task.uses_decoder:
         others = "|".join(name for name in DECODERS.names if name != ABSENT)
@@ -136,14 +137,15 @@ def build_task(config: Mapping[str, Any], spec: DataSpec, network: Network) -> T
         seers = [f"{section} '{config[section]['_name_']}'" for section, part in parts.items() if not part.causal]
         raise ConfigError(
             [
-                f"task '{name}' predicts the next sample, so no part may see later ones: {', '.join(seers)} does. Use encoder=linear, "
-                "decoder=linear and model=xlstm-unet with use_unet=false and bidirectional=false, or a causal lstm or transformer"
+                f"task '{name}' predicts the next sample, so no part may see later ones: {', '.join(seers)} does. "
+                "Use encoder=linear, decoder=linear and model=xlstm-unet with use_unet=false and bidirectional=false, "
+                "or a causal lstm or transformer"
             ]
         )
     quantizer: Quantizer | None = None
-    if cls.uses_quantizer:
-        quantizer = QUANTIZERS.build(config["quantizer"], d_in=network.encoder.d_features)
     settings = TASKS.settings(config["task"])
+    if cls.takes_quantizer(settings):
+        quantizer = QUANTIZERS.build(config["quantizer"], d_in=network.encoder.d_features)
     parts = Parts(
         spec=spec,
         network=network,
@@ -252,7 +254,7 @@ def check_resume(config: Mapping[str, Any], path: str) -> None:
         CheckpointError: names every setting that differs.
     """
     saved = checkpoint.read(path)
-    ours, theirs = (_flat({k: v for k, v in c.items() if k not in MAY_CHANGE}) for c in (config, saved.config))
+    ours, theirs = (flat({k: v for k, v in c.items() if k not in MAY_CHANGE}) for c in (config, saved.config))
     free = {f"model.{key}" for key in ("kernels", "chunk_size", "gradient_checkpointing", "checkpoint_path")}
     differ = [
         f"{name}: now {ours.get(name, 'absent')!r}, checkpoint {theirs.get(name, 'absent')!r}"
@@ -267,14 +269,12 @@ def check_resume(config: Mapping[str, Any], path: str) -> None:
         )
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config with dotted names: ``{"model": {"d": 1}}`` to ``{"model.d": 1}``."""
+    items: dict[str, Any] = {}
     for key, value in node.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+        items.update(flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return items
 
 
 def spec_record(spec: DataSpec) -> dict[str, Any]:

@@ -99,6 +99,10 @@ def find(path: str | Path) -> Path:
     )
 
 
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def read_raw(path: str | Path) -> dict[str, Any]:
     """A checkpoint file's whole content on the CPU, by the safe loader.
 
@@ -111,11 +115,11 @@ def read_raw(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"checkpoint {file}: refused by the safe loader; it holds more than tensors and plain values "
-            f"({str(error).splitlines()[0]}), or is damaged. Use a checkpoint that this project wrote."
+            f"({_first_line(error)}), or is damaged. Use a checkpoint that this project wrote."
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(
-            f"checkpoint {file}: damaged or no checkpoint ({str(error).splitlines()[0]}). Use another one."
+            f"checkpoint {file}: damaged or no checkpoint ({_first_line(error)}). Use another one."
         ) from error
     if not isinstance(content, dict) or KEY not in content or "state_dict" not in content:
         raise CheckpointError(f"checkpoint {file}: no record of a WaveXLSTM run in it. Use a checkpoint that train.py wrote.")

@@ -287,5 +287,5 @@ def _stated_by(path: Path) -> set[str]:
             group = str(next(iter(line))).removeprefix("override ").lstrip("/")
             stated |= {f"{group}._name_"} if group in PARTS else set()
         else:
-            stated |= _stated_by(path.parent / f"{line}.yaml")
+            stated |= _stated_by(CONFIGS / "experiment" / f"{line}.yaml")
     return stated

@@ -94,7 +94,8 @@ class Registry(Generic[P]):
 
     def build(self, node: Any, **wiring: Any) -> P:
         """Construct the part: ``cls(settings, **wiring)``; widths and strides come in through ``wiring``."""
-        return self.part(str(node["_name_"]))(self.settings(node), **wiring)  # type: ignore[call-arg]
+        settings = self.settings(node)
+        return self.part(str(node["_name_"]))(settings, **wiring)  # type: ignore[call-arg]
 
 
 def import_parts(package: str) -> None:

@@ -1,0 +1,1 @@
+"""Protocols, metrics and reports: what a trained model is worth."""

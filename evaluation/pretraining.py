@@ -1,0 +1,232 @@
+"""What pretraining has learnt, against what costs nothing: ``python -m evaluation.pretraining checkpoint=…``.
+
+Contrastive: top-1 accuracy against 100 negatives on hard codes, of the trained network, of the same network untrained, and
+of copying the nearest visible token's code, on the same masks and negatives. Masked reconstruction: mean squared error on
+hidden samples, of the network, of zero, of straight lines, and of a ridge regression on the 64 nearest visible samples.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from dataloaders.batch import Batch
+from dataloaders.contracts import SOURCES, Part, Split
+from dataloaders.normalise import PrepareConfig, prepare
+from dataloaders.sampler import EvalOrder, mark_padding
+from evaluation.baselines import Ridge, interpolate, nearest_visible, neighbours
+from tasks.build import build_module, load_trained, spec_from_record
+from tasks.contracts import Choice, CodeLoss
+from tasks.contrastive import Contrastive
+from tasks.masked_reconstruction import MaskedReconstruction
+from tasks.masking import pick
+from tasks.module import WaveModule
+from utils import cli
+from utils.errors import ConfigError, demand
+
+
+@dataclass(kw_only=True)
+class Arguments:
+    """Arguments of the command."""
+
+    checkpoint: str
+    """A checkpoint file, or a run folder: its newest."""
+    dataset_name: list[str] = field(default_factory=list)
+    """SeisBench names or folders to evaluate on; empty is the data of the run."""
+    split: Split = Split.dev
+    """Which split to evaluate."""
+    batch_size: int = 32
+    """Traces at a time."""
+    traces: int | None = None
+    """Evaluate only the first so many traces; null is all."""
+    fit_traces: int = 256
+    """Training traces the ridge regression is fitted on."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    output: str | None = None
+    """Write the figures to this JSON file too."""
+
+    def __post_init__(self) -> None:
+        """State the ranges."""
+        demand(
+            (self.batch_size >= 1, f"batch_size = {self.batch_size}: must be at least 1"),
+            (self.traces is None or self.traces >= 1, f"traces = {self.traces}: must be at least 1"),
+            (self.fit_traces >= 8, f"fit_traces = {self.fit_traces}: must be at least 8"),
+            (self.device in ("auto", "cpu", "cuda"), f"device = '{self.device}': must be auto, cpu or cuda"),
+        )
+
+
+def batches(part: Part, size: int, most: int | None, device: torch.device) -> Iterator[Batch]:
+    """A split's windows in order, marked and on the device, as validation sees them."""
+    for keys in EvalOrder(min(len(part), most or len(part)), size):
+        batch = mark_padding(part.__getitems__(keys))
+        yield Batch(*(None if value is None else value.to(device) for value in batch))
+
+
+class _Mean:
+    """A mean over scored positions, batch by batch."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0.0
+
+    def add(self, value: Tensor, count: Tensor) -> None:
+        self.total += float(value) * float(count)
+        self.count += float(count)
+
+    @property
+    def value(self) -> float:
+        return self.total / max(self.count, 1.0)
+
+
+def copy_nearest(module: WaveModule, batch: Batch, loss: CodeLoss) -> Choice:
+    """Score the code of the nearest visible token as if it were the context's answer; same masks, targets and negatives."""
+    task = cast(Contrastive, module.task)
+    draw = module.draw(batch, evaluating=True)
+    line = task.line(module.network, batch, draw)
+    features = module.network.encoder.features(batch.wave)
+    vectors = features if task.quantizer is None else task.quantizer(features, line.valid).vectors
+    nearest = pick(task.to_target(vectors), nearest_visible(line.valid & ~line.hidden))
+    return loss(pick(nearest, line.positions), line.target, line.numbers, line.scored, draw)
+
+
+def contrastive(
+    module: WaveModule, part: Part, args: Arguments, settings: PrepareConfig, device: torch.device
+) -> dict[str, float]:
+    """Top-1 accuracies and code use of a contrastive model."""
+    pl.seed_everything(module.config["seed"], workers=True, verbose=False)
+    untrained = build_module(module.config, spec_from_record(module.spec)).eval().to(device)
+    names = ("accuracy", "untrained", "copy_nearest", "loss", "perplexity", "hard_perplexity")
+    means = {name: _Mean() for name in names}
+    for raw in batches(part, args.batch_size, args.traces, device):
+        batch, _ = prepare(raw, settings)
+        output = module.task.step(module.network, batch, module.draw(batch, evaluating=True))
+        means["accuracy"].add(output.logs["accuracy"], output.count)
+        means["loss"].add(output.loss, output.count)
+        for name in ("perplexity", "hard_perplexity"):
+            if name in output.gauges:
+                means[name].add(output.gauges[name], output.count)
+        other = untrained.task.step(untrained.network, batch, untrained.draw(batch, evaluating=True))
+        means["untrained"].add(other.logs["accuracy"], other.count)
+        copied = copy_nearest(module, batch, cast(CodeLoss, module.task.loss_val))
+        means["copy_nearest"].add(copied.accuracy, copied.count)
+    figures = {name: mean.value for name, mean in means.items()}
+    return {**figures, "times_best_reference": figures["accuracy"] / max(figures["untrained"], figures["copy_nearest"], 1e-9)}
+
+
+def _hidden_neighbours(wave: np.ndarray, hidden: np.ndarray, valid: np.ndarray, most: int) -> tuple[np.ndarray, ...] | None:
+    """Neighbours, distances and truth at about ``most`` hidden samples of a trace; None where too few are visible."""
+    visible, at = valid & ~hidden, np.flatnonzero(hidden)
+    if visible.sum() < 64 or not len(at):
+        return None
+    at = at[:: max(1, len(at) // most)]
+    values, distance = neighbours(wave, visible, at)
+    return values.reshape(-1, values.shape[-1]), np.repeat(distance, wave.shape[1]), wave[at].reshape(-1)
+
+
+def fit_ridge(module: WaveModule, part: Part, args: Arguments, settings: PrepareConfig) -> Ridge:
+    """The ridge regression, fitted on training traces under the task's own masks."""
+    task, rows = cast(MaskedReconstruction, module.task), []
+    for raw in batches(part, args.batch_size, args.fit_traces, torch.device("cpu")):
+        batch, _ = prepare(raw, settings)
+        _, hidden = task.reconstruct(module.network, batch, module.draw(batch, evaluating=False))
+        for wave, mask, valid in zip(batch.wave.numpy(), hidden.numpy(), batch.valid.numpy(), strict=True):
+            found = _hidden_neighbours(wave, mask, valid, 400)
+            rows += [found] if found else []
+    return Ridge.fit(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def reconstruction(
+    module: WaveModule, parts: dict[Split, Part], args: Arguments, settings: PrepareConfig, device: torch.device
+) -> dict[str, float]:
+    """Mean squared errors on hidden samples."""
+    ridge = fit_ridge(module.cpu(), parts[Split.train], args, settings)
+    module.to(device)
+    task = cast(MaskedReconstruction, module.task)
+    sums = dict.fromkeys(("model", "zero", "interpolation", "ridge"), 0.0)
+    count = 0
+    for raw in batches(parts[args.split], args.batch_size, args.traces, device):
+        batch, _ = prepare(raw, settings)
+        guess, hidden = task.reconstruct(module.network, batch, module.draw(batch, evaluating=True))
+        arrays = (x.float().cpu().numpy() for x in (batch.wave, guess))
+        for wave, own, mask, valid in zip(*arrays, hidden.cpu().numpy(), batch.valid.cpu().numpy(), strict=True):
+            found = _hidden_neighbours(wave, mask, valid, len(wave))
+            if found is None:
+                continue
+            values, distance, truth = found
+            count += len(truth)
+            sums["model"] += float(np.square(own[mask] - wave[mask]).sum())
+            sums["zero"] += float(np.square(wave[mask]).sum())
+            sums["interpolation"] += float(np.square(interpolate(wave, valid & ~mask)[mask] - wave[mask]).sum())
+            sums["ridge"] += float(np.square(ridge.predict(values, distance) - truth).sum())
+    errors = {name: value / max(count, 1) for name, value in sums.items()}
+    best = min(value for name, value in errors.items() if name != "model")
+    return {**errors, "share_of_best_reference": errors["model"] / max(best, 1e-12)}
+
+
+def _parts(module: WaveModule, args: Arguments) -> tuple[dict[Split, Part], PrepareConfig]:
+    """The splits to evaluate and how they are prepared: as in the run, whatever the data."""
+    node = dict(module.config["dataset"])
+    if args.dataset_name:
+        own = asdict(PrepareConfig())
+        node = {
+            "_name_": "seisbench_auto_reg",
+            "dataset_name": args.dataset_name,
+            **{key: node[key] for key in own if key in node},
+        }
+    source = SOURCES.build(node, seed=module.config["seed"])
+    return {split: source.part(split) for split in {Split.train, args.split}}, SOURCES.settings(node)
+
+
+def evaluate(args: Arguments) -> dict[str, Any]:
+    """Load, evaluate, return the figures.
+
+    Raises:
+        ConfigError: the checkpoint's objective has no such figures.
+    """
+    module = load_trained(args.checkpoint)
+    device = torch.device("cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu")
+    parts, settings = _parts(module, args)
+    name = module.config["task"]["_name_"]
+    with torch.no_grad():
+        if name == "contrastive":
+            figures = contrastive(module.to(device), parts[args.split], args, settings, device)
+        elif name == "regression":
+            figures = reconstruction(module, parts, args, settings, device)
+        else:
+            raise ConfigError([f"checkpoint: task '{name}' has no pretraining figures. Known: contrastive, regression"])
+    return {
+        "task": name,
+        "checkpoint": args.checkpoint,
+        "dataset": args.dataset_name or module.config["dataset"]["_name_"],
+        "split": args.split.value,
+        "seed": module.config["seed"],
+        "traces": min(len(parts[args.split]), args.traces or len(parts[args.split])),
+        "figures": figures,
+    }
+
+
+def main(args: Arguments) -> None:
+    """Print the figures, and write them where asked."""
+    found = evaluate(args)
+    table = Table(
+        title=f"{found['task']}: {found['split']} split of {found['dataset']}, {found['traces']} traces, seed {found['seed']}"
+    )
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in found["figures"].items():
+        table.add_row(name.replace("_", " "), f"{value:.4f}")
+    Console().print(table)
+    if args.output:
+        Path(args.output).write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    cli.run(main, Arguments, where="evaluation.pretraining")

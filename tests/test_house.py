@@ -1,0 +1,156 @@
+"""The house rules that tests can hold: doors, registries, configs, recipes."""
+
+import ast
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from dataloaders.batch import DataSpec
+from tasks import build
+from tasks.build import REGISTRIES
+from utils.config import CONFIGS, SECTIONS, RunConfig, lenient, plain
+from utils.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("utils", "models", "dataloaders", "tasks", "evaluation")
+MAY_IMPORT = {
+    "utils": set(),
+    "models": {"utils"},
+    "dataloaders": {"utils"},
+    "tasks": {"utils", "models", "dataloaders"},
+    "evaluation": {"utils", "models", "dataloaders", "tasks"},
+}
+EXPERIMENTS = sorted(str(path.relative_to(CONFIGS / "experiment").with_suffix("")) for path in (CONFIGS / "experiment").rglob("*.yaml"))
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return plain(compose("config", lenient(list(overrides))))
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_doors(room):
+    for path in (ROOT / room).rglob("*.py"):
+        through = {name for name in imported(path) if name in ROOMS and name != room}
+        assert through <= MAY_IMPORT[room], f"{path.relative_to(ROOT)} imports {through - MAY_IMPORT[room]}"
+
+
+PARTS = [(section, name) for section, registry in REGISTRIES.items() for name in registry.names]
+
+
+@pytest.mark.parametrize(("section", "name"), PARTS)
+def test_every_part_has_a_yaml_that_says_what_its_settings_are(section, name):
+    path = CONFIGS / section / f"{name}.yaml"
+    assert path.is_file(), f"no {path.relative_to(ROOT)}"
+    assert REGISTRIES[section].mistakes(OmegaConf.to_container(OmegaConf.load(path))) == []
+    for line in path.read_text().splitlines()[1:]:
+        assert "#" in line or not line.strip() or line.startswith("_name_"), f"{path.relative_to(ROOT)}: '{line}' has no comment"
+
+
+def documented(config):
+    """Names of a dataclass's fields followed by a docstring, over its bases."""
+    names = set()
+    for base in config.__mro__:
+        if dataclasses.is_dataclass(base):
+            body = ast.parse(inspect.cleandoc(inspect.getsource(base))).body[0].body
+            for field, after in zip(body, body[1:], strict=False):
+                if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                    names.add(field.target.id)
+    return names
+
+
+@pytest.mark.parametrize("config", [*{REGISTRIES[s].config(n) for s, n in PARTS}, *SECTIONS.values(), RunConfig], ids=lambda c: c.__name__)
+def test_every_setting_is_documented(config):
+    missing = {field.name for field in dataclasses.fields(config)} - documented(config)
+    assert not missing, f"{config.__name__}: no docstring under {missing}"
+
+
+def test_every_yaml_of_a_part_names_a_registered_part():
+    for section, registry in REGISTRIES.items():
+        for path in (CONFIGS / section).glob("*.yaml"):
+            if (section, path.stem) != ("quantizer", "none"):
+                assert registry.part(path.stem), path
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_compose_and_check_and_are_thin(experiment):
+    config = composed(f"experiment={experiment}")
+    build.check(config)
+    assert config["experiment_name"] == experiment
+    path = CONFIGS / "experiment" / f"{experiment}.yaml"
+    text = path.read_text()
+    assert text.startswith("# @package _global_\n# "), "an experiment starts with what it is, its command, its hardware"
+    assert f"experiment={experiment}" in text or experiment == "quickstart"
+    own = build.flat({k: v for k, v in OmegaConf.to_container(OmegaConf.load(path)).items() if k not in ("defaults", "experiment_name")})
+    assert len(own) <= 25
+    assert not set(own) & {"trainer.devices", "trainer.strategy", "trainer.accelerator", "trainer.precision", "loader.num_workers"}
+
+
+def test_experiments_do_not_repeat_each_other():
+    stated = {}
+    for experiment in EXPERIMENTS:
+        recipe = OmegaConf.to_container(OmegaConf.load(CONFIGS / "experiment" / f"{experiment}.yaml"))
+        lines = [f"{k}={v}" for d in recipe.pop("defaults", []) if isinstance(d, dict) for k, v in d.items()]
+        stated[experiment] = {f"{k}={v}" for k, v in build.flat(recipe).items()} | set(lines)
+    for one, its in stated.items():
+        for other, others in stated.items():
+            assert one == other or len(its & others) <= 0.7 * min(len(its), len(others)) or min(len(its), len(others)) < 4, (one, other)
+
+
+def test_the_default_experiment_is_quickstart():
+    assert composed()["experiment_name"] == "quickstart"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.d_modle=3"], ["model 'xlstm-unet' has no setting 'd_modle'. Did you mean 'd_model'?"]),
+        (["model._name_=xlstm-unett"], ["model: no 'xlstm-unett'. Did you mean 'xlstm-unet'?"]),
+        (["sed=3", "trainer.max_epoch=3"], ["'sed'. Did you mean 'seed'?", "'max_epoch'. Did you mean 'max_epochs'?"]),
+        (["optimizer.lr=fast", "model.dropout=1.5"], ["lr = 'fast'", "dropout = 1.5"]),
+        (["trainer.devices=0", "loader.batch_size=0"], ["devices = 0", "batch_size = 0"]),
+        (["loss=masked_mse"], ["task 'contrastive' takes no loss 'masked_mse'. It takes: info_nce"]),
+        (["quantizer=none"], ["task 'contrastive' uses a quantizer. Set quantizer=gumbel|nearest"]),
+        (["decoder=linear"], ["task 'contrastive' uses no decoder. Set decoder=none"]),
+        (["experiment=reconstruction/small", "decoder=none"], ["uses a decoder"]),
+        (["experiment=reconstruction/small", "task.metrics=[maee]"], ["maee"]),
+        (["task.mask.ratio=0"], ["ratio = 0"]),
+        (["dataset.traces=-4"], ["traces"]),
+    ],
+)
+def test_mistakes_are_told_at_once(overrides, said):
+    with pytest.raises(ConfigError) as caught:
+        build.check(composed(*overrides))
+    for text in said:
+        assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "backbone", "low", "high"),
+    [
+        ("contrastive/xlstm_unet_seisbench", 19_884_528, 20.3e6, 20.5e6),
+        ("contrastive/xlstm_unet_seisbench_large", 102_481_216, 102.4e6, 103.5e6),
+        ("xlstm_large/mlstm_11m_unet", None, 10.65e6, 10.75e6),
+        ("xlstm_large/pure_mlstm_sequential_12m_foundation", 12_254_560, 12.25e6, 12.6e6),
+    ],
+)
+def test_the_published_models_have_the_published_sizes(experiment, backbone, low, high):
+    import torch
+
+    with torch.device("meta"):
+        module = build.build_module(composed(f"experiment={experiment}"), DataSpec())
+    count = sum(p.numel() for p in module.network.backbone.parameters())
+    assert backbone in (None, count)
+    assert low <= sum(p.numel() for p in module.parameters()) <= high
