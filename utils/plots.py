@@ -6,19 +6,23 @@ Shapes: B batch, L samples, C components (ZNE), T tokens, G groups of codes, V c
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-INK, TRUTH, GUESS, HIDDEN, RIGHT, WRONG = "#222222", "#9aa0a6", "#c8102e", "#f3e3b3", "#1b7f4b", "#c8102e"
+INK, TRUTH, GUESS, HIDDEN, RIGHT, WRONG = "#222222", "#80868b", "#c8102e", "#faf0d2", "#1b7f4b", "#e39aa4"
 GROUPS = ("#1f5fa8", "#d9730d", "#6b4fa0", "#1b7f4b")
 
 
 def reconstruction(
-    wave: NDArray, guess: NDArray, hidden: NDArray, *, rate: float, examples: int = 3, everywhere: bool = False
+    wave: NDArray, guess: NDArray, hidden: NDArray, *, rate: float, examples: int = 3, everywhere: bool = False, zoom: float = 5.0
 ) -> Figure:
-    """Waveforms, the truth in grey and the network's guess in red where it was hidden.
+    """Waveforms, the truth in grey and the network's guess in red where it was hidden; beside each its strongest seconds.
 
     Args:
         wave, guess: ``B L C``.
@@ -26,28 +30,37 @@ def reconstruction(
         rate: in Hz.
         examples: traces shown at most.
         everywhere: draw the guess on every sample.
+        zoom: length of the closer look in seconds.
     """
     traces, channels = min(examples, len(wave)), wave.shape[2]
-    figure = _figure(11, 0.35 + traces * (0.55 + 0.75 * channels))
-    time = np.arange(wave.shape[1]) / rate
-    axes = figure.subplots(traces, 1, sharex=True, squeeze=False)[:, 0]
-    for b, axis in enumerate(axes):
-        _shade(axis, hidden[b], rate)
-        step = _spacing(wave[b])
-        for c in range(channels):
-            shift = (channels - 1 - c) * step
-            shown = guess[b, :, c] if everywhere else np.where(hidden[b], guess[b, :, c], np.nan)
-            axis.plot(time, wave[b, :, c] + shift, color=TRUTH, lw=0.7, label="truth" if b + c == 0 else None)
-            axis.plot(time, shown + shift, color=GUESS, lw=0.8, label="network" if b + c == 0 else None)
-        axis.set_yticks([(channels - 1 - c) * step for c in range(channels)], _components(channels))
-        axis.set_ylim(-0.75 * step, (channels - 0.25) * step)
-        seen = hidden[b] if not everywhere else np.ones_like(hidden[b])
-        error = float(np.mean((wave[b] - guess[b])[seen] ** 2)) if seen.any() else float("nan")
-        axis.set_title(f"example {b + 1}   mean squared error {error:.3f}", loc="left", fontsize=9)
-        _tidy(axis, time[-1])
-    axes[-1].set_xlabel("time in s")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper right", ncols=2, frameon=False, fontsize=9)
+    figure = _figure(13, 0.6 + traces * (0.5 + 0.75 * channels))
+    end = wave.shape[1] / rate
+    zoom = min(zoom, end)
+    axes = figure.subplots(traces, 2, squeeze=False, width_ratios=(2.2, 1))
+    for b, (whole, close) in enumerate(axes):
+        shown = np.ones_like(hidden[b]) if everywhere else hidden[b]
+        error = float(np.mean((wave[b] - guess[b])[shown] ** 2)) if shown.any() else float("nan")
+        start = float(np.clip(_loudest(wave[b]) / rate - zoom / 2, 0, end - zoom))
+        for axis in (whole, close):
+            _shade(axis, hidden[b], rate)
+            _three(axis, wave[b], guess[b], shown, rate)
+            _tidy(axis, None)
+        whole.set_xlim(0, end)
+        whole.axvspan(start, start + zoom, fill=False, ec=INK, lw=0.6, ls=":")
+        whole.set_title(f"example {b + 1}   mean squared error {error:.3f}", loc="left", fontsize=9)
+        close.set_xlim(start, start + zoom)
+        close.set_title("closer", loc="left", fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel("time in s", fontsize=9)
+    handles: list[Artist] = [Line2D([], [], color=TRUTH), Line2D([], [], color=GUESS), Patch(color=HIDDEN)]
+    figure.legend(
+        handles[: 2 if everywhere else 3],
+        ("truth", "network", "hidden"),
+        loc="outside upper right",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
     return figure
 
 
@@ -67,7 +80,7 @@ def contrastive(
     traces, tokens = min(examples, len(wave)), hidden.shape[1]
     length = wave.shape[1] / rate
     time = (np.arange(tokens) + 0.5) * length / tokens
-    heights = [2.0, 0.3] + ([1.5] if codes is not None else [])
+    heights = [2.0, 0.25] + ([1.5] if codes is not None else [])
     figure = _figure(11, 0.4 + 1.05 * traces * sum(heights))
     rows = figure.subplots(traces * len(heights), 1, sharex=True, squeeze=False, height_ratios=heights * traces)[:, 0]
     for b in range(traces):
@@ -79,16 +92,22 @@ def contrastive(
         title = f"example {b + 1}   {_components(wave.shape[2])[0]}   {share:.0%} of {asked.sum()} hidden tokens recognised"
         top.set_title(title, loc="left", fontsize=9)
         top.set_yticks([])
-        for value, color in ((1, RIGHT), (0, WRONG)):
-            at = time[outcomes[b] == value]
-            strip.vlines(at, 0, 1, color=color, lw=max(0.6, 560 / tokens))
-        strip.set_yticks([0.5], ["right / wrong"])
-        strip.set_ylim(0, 1)
+        colors = ListedColormap(["white", WRONG, RIGHT])
+        strip.imshow(
+            outcomes[b][None], cmap=colors, vmin=-1, vmax=1, aspect="auto", extent=(0, length, 0, 1), interpolation="none"
+        )
+        strip.set_yticks([])
         for axis in rest:
             _code_track(axis, time, codes[b] if codes is not None else np.empty((tokens, 0)))
         for axis in (top, strip, *rest):
             _tidy(axis, length)
-    rows[-1].set_xlabel("time in s")
+    rows[-1].set_xlabel("time in s", fontsize=9)
+    handles: list[Artist] = [Patch(color=HIDDEN), Patch(color=RIGHT), Patch(color=WRONG)]
+    labels = ["hidden", "recognised", "mistaken"]
+    for g in range(0 if codes is None else codes.shape[2]):
+        handles.append(Line2D([], [], color=GROUPS[g % len(GROUPS)], marker="o", ls=""))
+        labels.append(f"code of group {g + 1}")
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
     return figure
 
 
@@ -157,7 +176,7 @@ def code_neighbours(
             if not found:
                 axis.set_axis_off()
                 continue
-            axis.axvspan(-stride / 2 / rate, stride / 2 / rate, color=HIDDEN, lw=0)
+            axis.axvspan(-stride / 2 / rate, stride / 2 / rate, color="#f0d990", lw=0)
             axis.plot(time, np.stack(found).T, color=TRUTH, lw=0.4, alpha=0.7)
             axis.plot(time, np.mean(found, axis=0), color=GROUPS[g % len(GROUPS)], lw=1.6)
             axis.set_title(f"code {code}   {count[code] / max(1, valid.sum()):.1%}", loc="left", fontsize=8)
@@ -180,12 +199,28 @@ def _snippets(wave: NDArray, carries: NDArray, stride: int, width: int, most: in
 
 
 def _code_track(axis: Axes, time: NDArray, codes: NDArray) -> None:
+    """Codes ``T G`` along time."""
     for g in range(codes.shape[1]):
-        axis.scatter(time, codes[:, g], s=2.0, lw=0, color=GROUPS[g % len(GROUPS)], label=f"group {g + 1}")
-    axis.set_ylabel("code")
-    axis.legend(
-        loc="upper right", ncols=codes.shape[1], frameon=True, framealpha=0.9, edgecolor="none", fontsize=8, markerscale=3
-    )
+        axis.scatter(time, codes[:, g], s=3.0, lw=0, color=GROUPS[g % len(GROUPS)])
+    axis.set_ylabel("code", fontsize=9)
+
+
+def _three(axis: Axes, wave: NDArray, guess: NDArray, shown: NDArray, rate: float) -> None:
+    """The components of a trace ``L C`` above one another, with the guess where it is ``shown``."""
+    channels, step, time = wave.shape[1], _spacing(wave), np.arange(len(wave)) / rate
+    for c in range(channels):
+        shift = (channels - 1 - c) * step
+        axis.plot(time, wave[:, c] + shift, color=TRUTH, lw=0.7)
+        axis.plot(time, np.where(shown, guess[:, c], np.nan) + shift, color=GUESS, lw=0.8)
+    axis.set_yticks([(channels - 1 - c) * step for c in range(channels)], _components(channels))
+    axis.set_ylim(-0.75 * step, (channels - 0.25) * step)
+
+
+def _loudest(trace: NDArray, over: int = 100) -> int:
+    """Sample in the middle of the ``over`` samples with the most energy."""
+    energy = np.cumsum(np.concatenate([[0.0], (trace**2).sum(1)]))
+    over = min(over, len(trace))
+    return int(np.argmax(energy[over:] - energy[:-over])) + over // 2
 
 
 def _figure(width: float, height: float) -> Figure:
