@@ -77,6 +77,8 @@ def read_metadata(path: Path) -> Table:
         raise DataError(
             f"{path}: column 'trace_name' is missing; without it no waveform can be found. Is this SeisBench metadata?"
         )
+    if not len(frame):
+        raise DataError(f"{path}: there is no trace in it, only column names. Download or write the set again")
     unnamed = int((table["trace_name"] == "").sum())
     if unnamed:
         raise DataError(

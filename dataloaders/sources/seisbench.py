@@ -145,7 +145,7 @@ def choose(catalogue: Catalogue, cfg: SeisBenchConfig) -> tuple[np.ndarray, list
         usable &= ~wrong
     for number, name in enumerate(catalogue.names):
         if not usable[catalogue.which == number].any():
-            why = ", ".join(f"{count:,} {reason}" for reason, count in skipped[number].items()) or "its metadata are empty"
+            why = ", ".join(f"{count:,} {reason}" for reason, count in skipped[number].items())
             raise DataError(f"dataset '{name}': no usable trace: {why}. Remove it from dataset_name, or correct its metadata")
     return usable, skipped
 

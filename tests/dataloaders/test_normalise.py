@@ -82,7 +82,7 @@ def test_no_fault_reaches_the_network(faults, seed, how, missing, bits):
 @given(seed=st.integers(0, 2**31), how=st.sampled_from(Normalise), length=st.integers(2, 100))
 def test_equals_float64(seed, how, length):
     rng = np.random.default_rng(seed)
-    wave = (rng.normal(size=(2, 100, 3)) * 10.0 ** rng.integers(-6, 6) + rng.normal() * 10).astype(np.float32)
+    wave = ((rng.normal(size=(2, 100, 3)) + 100 * rng.normal()) * 10.0 ** rng.integers(-6, 6)).astype(np.float32)
     valid = np.tile(np.arange(100) < length, (2, 1))
     after, _ = prepare(make(wave, valid), PrepareConfig(normalise=how))
     part = wave[:, :length].astype(np.float64)
