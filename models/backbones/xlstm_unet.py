@@ -112,7 +112,7 @@ class XLSTMUNetConfig(BackboneConfig):
         return [self.d_model * self.expand**j for j in range(levels + 1)]
 
     def block(self, width: int) -> BlockSettings:
-        """Settings of a block at ``width``. Each is a chain of its own (NX-AI's stack of one block), which sets initial values."""
+        """Settings of a block at ``width``. Each is its own chain (NX-AI's stack of one block), which sets initial values"""
         bias = self.override_gate_bias
         return BlockSettings(
             width=width, directions=2 if self.bidirectional else 1, dropout=self.dropout,

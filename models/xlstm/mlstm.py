@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.xlstm.mlstm_core import ChunkAttention
+from models.xlstm.mlstm_core import Past, attend
 
 EMPTY = -1e30
 """Scale of a memory that holds nothing; finite, so that differences of two of them are 0 and never NaN."""
@@ -157,62 +157,48 @@ def _chunks_as_typed(
     u = i - b
     peak = u.cummax(-1).values
     q, k, v = (x.reshape(B * H * N, L, -1) for x in (q, k, v))
-    after: MLSTMState | None = None
     if N == 1 and state is None:
-        h = ChunkAttention.apply(q, k, v, u.view(-1, L), b.view(-1, L), peak.view(-1, L), None, None, None, eps)
-    else:
-        C, n, m, after = _memories(k, v, u, b[..., -1], peak[..., -1], state)
-        M = torch.maximum(peak, m[..., None])
-        e = (m[..., None] - M).detach().exp().view(-1, L)
-        h = ChunkAttention.apply(q, k, v, u.view(-1, L), b.view(-1, L), M.view(-1, L), C, n, e, eps)
-    h = h.view(B, H, N * L, -1)[:, :, :T].to(v.dtype)  # pyright: ignore[reportOptionalMemberAccess]
-    return h, after
+        h, _, _ = attend(q, k, v, u.view(-1, L), b.view(-1, L), peak.view(-1, L), None, eps)
+        return h.view(B, H, L, -1).to(v.dtype), None
+    past, m = _reach(u, b[..., -1], peak, state)
+    M = torch.maximum(peak, m[:, :N, None].to(u.dtype))
+    h, C, n = attend(q, k, v, u.view(-1, L), b.view(-1, L), M.view(-1, L), past, eps)
+    h = h.view(B, H, N * L, -1)[:, :, :T].to(v.dtype)
+    return h, None if state is None or C is None or n is None else _state_after(C[:, N], n[:, N], m[:, N], state)
 
 
-def _memories(
-    k: Tensor, v: Tensor, u: Tensor, g: Tensor, peak: Tensor, state: MLSTMState | None
-) -> tuple[Tensor, Tensor, Tensor, MLSTMState | None]:
-    """The memory before every chunk, all at once: one masked matrix of chunk-to-chunk decays times what each chunk writes.
+def _reach(u: Tensor, g: Tensor, peak: Tensor, state: MLSTMState | None) -> tuple[Past, Tensor]:
+    """How every chunk reaches back, all at once: one masked matrix of chunk-to-chunk decays.
 
     Args:
-        k, v: ``Z·N L D`` with Z = B·H.
         u: ``Z N L``.
-        g: ``Z N`` log forget of a whole chunk.
-        peak: ``Z N`` largest u of a chunk.
+        g: ``Z N``, log forget of a whole chunk.
+        peak: ``Z N L``, running maximum of u in a chunk.
         state: what the first chunk remembers, or None.
 
     Returns:
-        C ``Z·N D D``, n ``Z·N D``, their scale m ``Z N``, and the state after the last chunk where one was given.
+        The reach, and the scale m ``Z R`` of the memory before each chunk (and after the last where a state was given), float64.
     """
     Z, N, L = u.shape
     rows = N if state is None else N + 1
     G = F.pad(g.double().cumsum(-1), (1, 0))  # float64: a difference of long sums decides how much is remembered
-    U = peak - G[:, :N]
+    top = peak[..., -1]
     start = G.new_full((Z, 1), EMPTY) if state is None else state.scale.reshape(Z, 1).double()
-    m = G[:, :rows] + torch.cat([start, torch.maximum(start, U.cummax(-1).values)], -1)[:, :rows]
-    held = m.detach()
-    past = torch.ones(rows, N, dtype=torch.bool, device=u.device).tril(-1)
-    W = (
-        (G[:, :rows, None] + (peak.detach() - G[:, :N])[:, None] - held[..., None])
-        .masked_fill(~past, float("-inf"))
-        .exp()
-        .to(u.dtype)
-    )
-    ka = k.view(Z, N, L, -1) * (u - peak.detach()[..., None]).exp()[..., None].to(k.dtype)
-    kv = torch.bmm(ka.view(Z * N, L, -1).transpose(1, 2), v).to(u.dtype)
-    C = torch.bmm(W, kv.view(Z, N, -1))
-    n = torch.bmm(W, ka.to(u.dtype).sum(-2))
+    best = torch.maximum(start, (top - G[:, :N]).cummax(-1).values)
+    m = G[:, :rows] + torch.cat([start, best], -1)[:, :rows]
+    held, top = m.detach(), top.detach()
+    later = torch.ones(rows, N, dtype=torch.bool, device=u.device).triu()
+    W = (G[:, :rows, None] - held[..., None] + (top - G[:, :N])[:, None]).masked_fill(later, float("-inf")).exp().to(u.dtype)
+    write = (u.detach() - top[..., None]).exp()
+    read = (held[:, :N, None].to(u.dtype) - torch.maximum(peak.detach(), held[:, :N, None].to(u.dtype))).exp()
+    memory = norm = None
     if state is not None:
         kept = (G + start - held).exp().to(u.dtype)[..., None]
-        C, n = C + kept * state.memory.reshape(Z, 1, -1), n + kept * state.norm.reshape(Z, 1, -1)
-    D, E = kv.shape[1:]
-    after = None if state is None else _state_after(C[:, N], n[:, N], m[:, N], state)
-    m = m.to(u.dtype)
-    C = C[:, :N].reshape(Z * N, D, E).to(v.dtype)
-    return C, n[:, :N].reshape(Z * N, D), m[:, :N], after
+        memory, norm = kept * state.memory.reshape(Z, 1, -1), kept * state.norm.reshape(Z, 1, -1)
+    return Past(W, memory, norm, write.view(-1, L), read.view(-1, L)), m
 
 
 def _state_after(C: Tensor, n: Tensor, m: Tensor, like: MLSTMState) -> MLSTMState:
     """The last row as a state. Its scale carries a gradient (through eps), which a factor of one takes out of the memory."""
     one = (m.detach() - m).exp().to(C.dtype)[:, None]
-    return MLSTMState((C * one[..., None]).view_as(like.memory), (n * one).view_as(like.norm), m.to(C.dtype).view_as(like.scale))
+    return MLSTMState((C * one).view_as(like.memory), (n * one).view_as(like.norm), m.to(C.dtype).view_as(like.scale))

@@ -1,90 +1,155 @@
-"""The heavy part of the mLSTM: attention inside chunks, the memory they read, the normaliser; forward and backward by hand.
+"""The heavy part of the mLSTM: attention inside chunks, the memory between them, the normaliser; forward and backward by hand.
 
-Written for a batch X of chunks of L tokens. Everything is stabilised: what is held is the true value times exp(−m), where
-m = b + M is the logarithm of the largest weight a token gives to any of its past (Beck et al. 2024, xLSTM, equations 15, 21–27).
+Z rows (batch × heads), each of N chunks of L tokens; X = Z·N. All is stabilised: what is held is the true value times
+exp(−m), where m = b + M is the logarithm of the largest weight a token gives to any of its past (Beck et al. 2024, xLSTM,
+equations 15 and 21–27).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-class ChunkAttention(torch.autograd.Function):
-    """h_t = (Σ_s A_ts v_s + e_t q_t C) / (max(|Σ_s A_ts + e_t q_t n|, exp(−m_t)) + eps).
+class Past(NamedTuple):
+    """How chunks reach back; R = N rows, or N + 1 where the memory after the last chunk is wanted.
 
-    A_ts = (q_t · k_s) exp(u_s − M_t) for s ≤ t, with q scaled by 1/√D.
+    Attributes:
+        weight: ``Z R N``, what chunk j has left of itself before chunk r (0 for j ≥ r). Takes a gradient.
+        memory: ``Z R D·E``, what is left of the memory before the first chunk; None for nothing. Takes a gradient.
+        norm: ``Z R D``, the same of the normaliser.
+        write: ``X L``, exp(u − largest u of the chunk). A scale: no gradient.
+        read: ``X L``, exp(scale of the memory − M). A scale: no gradient.
+    """
 
-    The running maximum M is a scale: h depends on it through eps alone, so its gradient is that small remainder, and M is held
-    fixed everywhere else. All gradients are exact, the normaliser's included.
+    weight: Tensor
+    memory: Tensor | None
+    norm: Tensor | None
+    write: Tensor
+    read: Tensor
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, u: Tensor, b: Tensor, M: Tensor, past: Past | None, eps: float
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """h_t = (Σ_s A_ts v_s + r_t q_t C) / (max(|Σ_s A_ts + r_t q_t n|, exp(−m_t)) + eps), A_ts = q_t · k_s exp(u_s − M_t), s ≤ t.
+
+    q is scaled by 1/√D. C and n are the memory before the chunk: what earlier chunks wrote, Σ_s write_s k_s v_sᵀ, weighted.
+
+    Args:
+        q, k, v: ``X L D``, in the dtype of the matrix products; v may have another width E.
+        u: ``X L``, input gate minus b.
+        b: ``X L``, log forget gates summed from the chunk's start.
+        M: ``X L``, running maximum of u and of the memory's scale.
+        past: None where the only chunk has no past.
+        eps: added to the normaliser.
+
+    Returns:
+        h ``X L E`` in the dtype of u; C ``Z R D·E`` and n ``Z R D`` (None without a past).
+    """
+    if past is None:
+        return _Attention.apply(q, k, v, u, b, M, None, None, None, None, None, eps)  # pyright: ignore[reportReturnType]
+    return _Attention.apply(q, k, v, u, b, M, *past, eps)  # pyright: ignore[reportReturnType]
+
+
+class _Attention(torch.autograd.Function):
+    """See :func:`attend`.
+
+    The running maxima are scales: h depends on them through eps alone. M's gradient is that small remainder, and everywhere
+    else they are held fixed, so all gradients are exact, the normaliser's included. As A_ts and what is written to the memory
+    are both proportional to k_s and to exp(u_s), the gradient of u_s is that of k_s times k_s.
     """
 
     @staticmethod
     def forward(  # noqa: PLR0913, PLR0917
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, u: Tensor, b: Tensor, M: Tensor,
-        C: Tensor | None, n: Tensor | None, e: Tensor | None, eps: float,
-    ) -> Tensor:  # fmt: skip
-        """Attend.
-
-        Args:
-            ctx: autograd's.
-            q, k, v: ``X L D``, in the dtype of the matrix products.
-            u: ``X L``, input gate minus b.
-            b: ``X L``, log forget gates summed from the chunk's start.
-            M: ``X L``, running maximum of u and of the memory's own scale.
-            C, n: memory before the chunk ``X D D`` and its normaliser ``X D``; None where the chunk has no past.
-            e: ``X L``, exp(scale of the memory − M); a pure scale, so it takes no gradient.
-            eps: added to the normaliser.
-        """
+        W: Tensor | None, C0: Tensor | None, n0: Tensor | None, write: Tensor | None, read: Tensor | None, eps: float,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
         scale = q.shape[-1] ** -0.5
-        P = (u[:, None, :] - M[:, :, None]).exp_().tril_()
-        A = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=scale) * P
+        P = (u[:, None, :] - M[:, :, None]).exp_().tril_().mul_(scale)
+        A = torch.bmm(q, k.transpose(1, 2)).to(P.dtype).mul_(P)
         s = A.sum(-1)
         top = torch.bmm(A.to(v.dtype), v).to(u.dtype)
-        if C is not None and n is not None and e is not None:
-            qe = q * (e * scale)[..., None].to(q.dtype)
-            top = _plus_product(top, qe, C)
-            s = s + torch.bmm(qe.to(n.dtype), n[..., None]).squeeze(-1)
+        C = n = kv = kn = None
+        if W is not None and write is not None and read is not None:
+            kv, kn = _written(k, v, write, W)
+            C, n = torch.bmm(W, kv), torch.bmm(W, kn)
+            if C0 is not None and n0 is not None:
+                C, n = C.add_(C0), n.add_(n0)
+            before, norm = _before(C, n, v, W)
+            qr = q * (read * scale)[..., None].to(q.dtype)
+            top = _plus_product(top, qr, before)
+            s = s + torch.bmm(qr.to(n.dtype), norm).squeeze(-1)
         floor = (-(b + M)).exp()
-        below = torch.maximum(s.abs(), floor) + eps
+        below = torch.maximum(s.abs(), floor).add_(eps)
         h = top.div_(below[..., None])
-        ctx.save_for_backward(q, k, v, A, P, C, n, e, h, s, floor, below)
-        ctx.eps = eps
-        return h
+        ctx.save_for_backward(q, k, v, A, P, W, C, n, kv, kn, write, read, h, s, floor, below)
+        ctx.eps, ctx.given = eps, C0 is not None
+        return h, C, n
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients of q, k, v, u, b, M, C, n (e and eps take none)."""
-        q, k, v, A, P, C, n, e, h, s, floor, below = ctx.saved_tensors
-        scale = q.shape[-1] ** -0.5
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, dh: Tensor, dC: Tensor | None, dn: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        q, k, v, A, P, W, C, n, kv, kn, write, read, h, s, floor, below = ctx.saved_tensors
         pull = (dh * h).sum(-1)
         dtop = (dh / below[..., None]).to(v.dtype)
         by_sum = s.abs() > floor
         ds = torch.where(by_sum, -pull / below * s.sign(), 0.0)
         share = ctx.eps / below
-        db = torch.where(by_sum, 0.0, pull * (1.0 - share))
-        dM = -pull * share
-        dA = _plus_product(ds[..., None], dtop, v.transpose(1, 2))
-        du = (dA * A).sum(1)
-        dS = dA.mul_(P).to(q.dtype)
-        dk = torch.baddbmm(q.new_empty(1, 1, 1), dS.transpose(1, 2), q, beta=0, alpha=scale)
+        db, dM = torch.where(by_sum, 0.0, pull * (1.0 - share)), -pull * share
+        dS = torch.bmm(dtop, v.transpose(1, 2)).to(A.dtype).add_(ds[..., None]).mul_(P).to(q.dtype)
+        dk = torch.bmm(dS.transpose(1, 2), q)
         dv = torch.bmm(A.to(v.dtype).transpose(1, 2), dtop)
-        if C is None:
-            dq = torch.baddbmm(q.new_empty(1, 1, 1), dS, k, beta=0, alpha=scale)
-            return dq, dk, dv, du, db, dM, None, None, None, None
-        weight = (e * scale)[..., None]
-        qe = q * weight.to(q.dtype)
-        dqe = _plus_product(ds[..., None] * n[:, None], dtop, C.transpose(1, 2))
-        dq = torch.baddbmm((dqe * weight).to(q.dtype), dS, k, alpha=scale)
-        dC = torch.bmm(qe.transpose(1, 2), dtop)
-        dn = torch.bmm(ds[:, None], qe.to(ds.dtype)).squeeze(1)
-        return dq, dk, dv, du, db, dM, dC, dn, None, None
+        if W is None:
+            du = (dk * k).sum(-1, dtype=s.dtype)
+            return torch.bmm(dS, k), dk, dv, du, db, dM, None, None, None, None, None, None
+        before, norm = _before(C, n, v, W)
+        r = (read * q.shape[-1] ** -0.5)[..., None]
+        dqr = torch.bmm(dtop, before.transpose(1, 2)).addcmul_(ds[..., None].to(q.dtype), norm.transpose(1, 2).to(q.dtype))
+        dq = _plus_product(dqr.mul_(r.to(q.dtype)), dS, k)
+        qr = q * r.to(q.dtype)
+        dC = _grown(dC, torch.bmm(qr.transpose(1, 2), dtop), C, W)
+        dn = _grown(dn, torch.bmm(ds[:, None], qr.to(ds.dtype)), n, W)
+        dW = torch.baddbmm(torch.bmm(dn, kn.transpose(1, 2)), dC, kv.transpose(1, 2))
+        back = W.transpose(1, 2)
+        dkv, dkn = torch.bmm(back, dC).view(len(q), *before.shape[1:]).to(v.dtype), torch.bmm(back, dn).view(len(q), 1, -1)
+        w = write[..., None].to(k.dtype)
+        dka = torch.bmm(v, dkv.transpose(1, 2)).add_(dkn.to(k.dtype))
+        dk.addcmul_(dka, w)
+        dv = dv.baddbmm_(k * w, dkv)
+        du = (dk * k).sum(-1, dtype=s.dtype)
+        start = (dC, dn) if ctx.given else (None, None)
+        return dq, dk, dv, du, db, dM, dW, *start, None, None, None
+
+
+def _written(k: Tensor, v: Tensor, write: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+    """What each chunk leaves in the memory and in its normaliser: ``Z N D·E`` and ``Z N D``, in the dtype of W."""
+    Z, _, N = W.shape
+    ka = k * write[..., None].to(k.dtype)
+    kv = torch.bmm(ka.transpose(1, 2), v).to(W.dtype)
+    return kv.view(Z, N, -1), ka.sum(1, dtype=W.dtype).view(Z, N, -1)
+
+
+def _before(C: Tensor, n: Tensor, v: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+    """The memory each chunk reads ``X D E``, in the dtype of v, and its normaliser ``X D 1``."""
+    N, D = W.shape[2], n.shape[-1]
+    return C[:, :N].reshape(len(v), D, -1).to(v.dtype), n[:, :N].reshape(len(v), D, 1)
+
+
+def _grown(after: Tensor | None, read: Tensor, like: Tensor, W: Tensor) -> Tensor:
+    """Gradient of every row of the memory: what chunks read of it, and what was asked of the state after the last."""
+    Z, R, N = W.shape
+    read = read.to(like.dtype).view(Z, N, -1)
+    if after is None:
+        return read if R == N else torch.cat([read, torch.zeros_like(read[:, :1])], 1)
+    return torch.cat([after[:, :N] + read, after[:, N:]], 1)
 
 
 def _plus_product(base: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """base + left · right in the dtype of ``base``; one call where all three have it."""
+    """base += left · right, in the dtype of ``base``."""
     if left.dtype == base.dtype:
-        return torch.baddbmm(base, left, right)
-    return base + torch.bmm(left, right)
+        return base.baddbmm_(left, right)
+    return base.add_(torch.bmm(left, right))
