@@ -85,6 +85,16 @@ class Draw:
         return (-2 * torch.log1p(-u)).sqrt() * angle.cos()
 
 
+def bits(seed: int, epoch: np.ndarray, index: np.ndarray, stream: str, count: int) -> np.ndarray:
+    """The hashes behind :func:`uniform`: uint64 ``B count``, for whoever needs many numbers of few bits (see ``uniform``)."""
+    with np.errstate(over="ignore"):
+        offset = np.uint64((_stream(stream) + seed * _GOLDEN) & _MASK)
+        key = _mix_numpy(np.asarray(index).astype(np.int64).view(np.uint64) + offset)
+        key = _mix_numpy(key ^ (np.asarray(epoch).astype(np.int64).view(np.uint64) * np.uint64(_GOLDEN) + np.uint64(1)))
+        counter = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+        return _mix_numpy(key[:, None] + counter)
+
+
 def uniform(seed: int, epoch: np.ndarray, index: np.ndarray, stream: str, count: int) -> np.ndarray:
     """What :meth:`Draw.uniform` gives, in NumPy, for workers: float32 in [0, 1), ``B count``.
 
@@ -95,10 +105,4 @@ def uniform(seed: int, epoch: np.ndarray, index: np.ndarray, stream: str, count:
         stream: name of the stream.
         count: numbers a sample.
     """
-    with np.errstate(over="ignore"):
-        offset = np.uint64((_stream(stream) + seed * _GOLDEN) & _MASK)
-        key = _mix_numpy(np.asarray(index).astype(np.int64).view(np.uint64) + offset)
-        key = _mix_numpy(key ^ (np.asarray(epoch).astype(np.int64).view(np.uint64) * np.uint64(_GOLDEN) + np.uint64(1)))
-        counter = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-        bits = _mix_numpy(key[:, None] + counter)
-    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    return (bits(seed, epoch, index, stream, count) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
