@@ -29,6 +29,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     import pytorch_lightning as pl
 
     from tasks.build import adopt_architecture, build, check, check_resume
+    from tasks.pictures import Pictures
     from utils import runlog
 
     check(config)
@@ -39,9 +40,15 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
         check_resume(config, resume)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     run = build(config)
-    trainer = runlog.trainer(config, run.module)
+    trainer = runlog.trainer(config, run.module, [Pictures(config)] if config["pictures"]["enabled"] else [])
     runlog.greet(config, run.module, run.data, trainer)
-    trainer.fit(run.module, run.data, ckpt_path=runlog.resumable(resume), weights_only=True)
+    try:
+        trainer.fit(run.module, run.data, ckpt_path=runlog.resumable(resume), weights_only=True)
+    except SystemExit as end:
+        if not runlog.interrupted(end):
+            raise
+        runlog.farewell(config, run.module, trainer)
+        sys.exit(130)
     runlog.farewell(config, run.module, trainer)
 
 

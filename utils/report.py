@@ -1,0 +1,228 @@
+"""What is said before a run (what will happen) and after it (what was learnt, where things are, what to type next)."""
+
+import math
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+from torch import nn
+
+from utils.console import console, count, duration
+from utils.curves import PICTURES
+from utils.keep import LastCheckpoint
+from utils.loggers import METRICS, TENSORBOARD, sync_command
+from utils.metrics_file import read
+from utils.pace import Throughput
+
+
+def greet(config: Mapping[str, Any], module: Any, data: Any, trainer: pl.Trainer) -> None:
+    """Say what will run, where and on what; rank 0 only.
+
+    Args:
+        config: the run's config, plain builtins.
+        module: with ``network`` (encoder, backbone, decoder) and ``task``.
+        data: with ``source`` and ``parts`` (the splits as sized collections).
+        trainer: of the run.
+    """
+    if not trainer.is_global_zero:
+        return
+    sizes = {split: len(data.parts[split]) for split in ("train", "dev")}
+    rows = [
+        ("run folder", "none: a trial run writes nothing" if trainer.fast_dev_run else str(trainer.default_root_dir)),
+        ("device", _device(trainer)),
+        ("data", f"{data.source.describe()}\n{sizes['train']:,} traces to train on, {sizes['dev']:,} to validate on"),
+        ("model", _model(config, module)),
+        ("kernels", module.network.backbone.describe()),
+        ("run", _plan(config, sizes["train"], trainer)),
+    ]
+    _panel(f"WaveXLSTM  {config['experiment_name']}", rows, "cyan")
+
+
+def farewell(config: Mapping[str, Any], module: Any, trainer: pl.Trainer) -> None:
+    """Say what was learnt, where things are and what to type next; rank 0 only. Also after Ctrl-C.
+
+    Args:
+        config: the run's config, plain builtins.
+        module: with ``task.monitor``.
+        trainer: of the run, after ``fit``.
+    """
+    if not trainer.is_global_zero:
+        return
+    if trainer.fast_dev_run:
+        console().print("The trial run went through: one training step, one validation batch. Nothing was written.")
+        return
+    folder = Path(trainer.default_root_dir)
+    done = trainer.state.finished
+    last, top = _checkpoints(trainer)
+    rows = [
+        ("learnt", _learnt(config, module.task.monitor, folder)),
+        ("took", _took(trainer)),
+        ("best", str(top) if top else ""),
+        ("last", str(last) if last else "no checkpoint: not one step was finished"),
+        ("curves", str(folder / METRICS)),
+        ("pictures", f"{folder / PICTURES}/" if any(folder.glob(f"{PICTURES}/*.png")) else ""),
+    ]
+    _panel("Finished" if done else "Stopped early", rows, "green" if done else "yellow")
+    _commands(config, folder, last, top, done=done)
+
+
+def _panel(title: str, rows: list[tuple[str, str]], color: str) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        if text:
+            table.add_row(name, Text(text))
+    console().print(Panel(table, title=Text(title, style="bold"), title_align="left", border_style=color, expand=False))
+
+
+def _device(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    several = f"{trainer.world_size} × " if trainer.world_size > 1 else ""
+    return f"{several}{name}, precision {trainer.precision}"
+
+
+def _model(config: Mapping[str, Any], module: Any) -> str:
+    """Parameters by part; frozen parts say so, absent ones are left out."""
+    network = module.network
+    parts: list[tuple[str, str, nn.Module]] = [
+        ("encoder", config["encoder"]["_name_"], network.encoder),
+        ("backbone", config["model"]["_name_"], network.backbone),
+        ("decoder", config["decoder"]["_name_"], network.decoder),
+        ("task", config["task"]["_name_"], module.task),
+    ]
+    total = sum(_size(part) for _, _, part in parts)
+    lines = [f"{count(total)} parameters"]
+    for role, name, part in parts:
+        size = _size(part)
+        if size:
+            frozen = "" if any(p.requires_grad for p in part.parameters()) else "  frozen"
+            lines.append(f"  {role:<9} {count(size):>8}  {name}{frozen}")
+    return "\n".join(lines)
+
+
+def _size(part: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
+
+
+def _plan(config: Mapping[str, Any], traces: int, trainer: pl.Trainer) -> str:
+    settings = config["trainer"]
+    window = config["loader"]["batch_size"] * trainer.world_size
+    batches, limit = traces // window, settings["limit_train_batches"]
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    epoch = math.ceil(batches / settings["accumulate_grad_batches"])
+    samples = f"{window * settings['accumulate_grad_batches']} windows a step"
+    if trainer.fast_dev_run:
+        return f"one step, {samples}"
+    if settings["max_steps"] != -1:
+        return f"{settings['max_steps']:,} steps ({settings['max_steps'] / max(1, epoch):.1f} epochs), {samples}"
+    return f"{epoch * settings['max_epochs']:,} steps ({settings['max_epochs']} epochs of {epoch:,}), {samples}"
+
+
+def _learnt(config: Mapping[str, Any], monitor: tuple[str, str], folder: Path) -> str:
+    """First and best value of the monitored metric, and the best in words."""
+    name, mode = monitor
+    steps, values = read(folder / METRICS).get(name, ([], []))
+    if not values:
+        return f"unknown: {name} was never validated"
+    at = (min if mode == "min" else max)(range(len(values)), key=lambda n: values[n])
+    words = WORDS.get((str(config["task"]["_name_"]), name), _plain)(values[at], config)
+    if len(values) == 1:
+        return f"{name} {values[0]:.3f} at step {steps[0]}{words}"
+    latest = "" if at == len(values) - 1 else f", {values[-1]:.3f} at the end"
+    return f"{name} {values[0]:.3f} at step {steps[0]}, {values[at]:.3f} at step {steps[at]} (best){latest}{words}"
+
+
+def _accuracy(value: float, config: Mapping[str, Any]) -> str:
+    wrong = int(config["loss"].get("count", 100))
+    chance = 1 / (wrong + 1)
+    return f"\nfinds a hidden token's code among {wrong} wrong ones {value:.1%} of the time (guessing: {chance:.1%})"
+
+
+def _error(value: float, config: Mapping[str, Any]) -> str:
+    """Windows have unit variance only where each component is divided by its standard deviation."""
+    squared = config["loss"]["_name_"] in ("mse", "masked_mse")
+    if not squared or config["dataset"].get("normalise") != "std":
+        return ""
+    return f"\nmean squared error {value:.0%} of the waveform's variance (predicting zero: about 100%)"
+
+
+def _plain(value: float, config: Mapping[str, Any]) -> str:
+    return ""
+
+
+WORDS: dict[tuple[str, str], Callable[[float, Mapping[str, Any]], str]] = {
+    ("contrastive", "val/accuracy"): _accuracy,
+    ("regression", "val/loss"): _error,
+    ("autoregressive", "val/loss"): _error,
+}
+"""What a monitored metric means to a person, by (task, metric)."""
+
+
+def _took(trainer: pl.Trainer) -> str:
+    watches = [callback.pace for callback in trainer.callbacks if isinstance(callback, Throughput)]  # type: ignore[attr-defined]
+    words = [f"{trainer.global_step:,} steps"]
+    if watches and watches[0].started:
+        words += [duration(watches[0].elapsed), f"{watches[0].rate:.0f} samples/s in training"]
+    return ", ".join(words)
+
+
+def _checkpoints(trainer: pl.Trainer) -> tuple[Path | None, Path | None]:
+    """(last, best), each None where there is none."""
+    last = top = None
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, LastCheckpoint) and callback.path.is_file():
+            last = callback.path
+        elif isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+            top = Path(callback.best_model_path)
+    return last, _short(top)
+
+
+def _short(path: Path | None) -> Path | None:
+    """Relative to the working folder where it lies below it."""
+    if path is not None and path.is_relative_to(Path.cwd()):
+        return path.relative_to(Path.cwd())
+    return path
+
+
+def _commands(config: Mapping[str, Any], folder: Path, last: Path | None, top: Path | None, *, done: bool) -> None:
+    """One command a line, never wrapped, so that it can be copied."""
+    found: list[tuple[str, str]] = []
+    if config["logger"]["tensorboard"]:
+        found.append(("Watch the curves", f"tensorboard --logdir {shlex.quote(str(folder / TENSORBOARD))}"))
+    sync = sync_command(folder)
+    if sync:
+        found.append(("Upload to Weights & Biases", sync))
+    if last:
+        found.append(("Train longer" if done else "Go on where it stopped", _go_on(config, last, longer=done)))
+    if top or last:
+        start = f"model.checkpoint_path={shlex.quote(str(top or last))}"
+        other = "reconstruction/small" if config["task"]["_name_"] == "contrastive" else "contrastive/small"
+        found.append(("Start another objective from it", f"python train.py experiment={other} {start}"))
+        real = "dataset=seisbench_auto_reg 'dataset.dataset_name=[ETHZ]'"
+        found.append(("Go on with real seismograms", f"python train.py experiment={config['experiment_name']} {real} {start}"))
+    out = console()
+    for title, command in found:
+        out.print(Text(f"{title}:", style="bold"), Text(command), sep="\n    ", soft_wrap=True)
+
+
+def _go_on(config: Mapping[str, Any], last: Path, *, longer: bool) -> str:
+    """The command that started this run, from its last checkpoint; a finished one with twice its length."""
+    words = [word.lstrip("+") for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+    words = [word for word in words if not word.startswith("train.ckpt_path=")]
+    if not any(word.startswith("experiment=") for word in words):
+        words.insert(0, f"experiment={config['experiment_name']}")
+    if longer:
+        name = "max_epochs" if config["trainer"]["max_steps"] == -1 else "max_steps"
+        words = [word for word in words if not word.startswith(f"trainer.{name}=")]
+        words.append(f"trainer.{name}={2 * config['trainer'][name]}")
+    return shlex.join(["python", "train.py", *words, f"train.ckpt_path={last}"])

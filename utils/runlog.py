@@ -1,0 +1,174 @@
+"""A run a person can follow: its trainer, its folder, what is said before and after.
+
+The run folder, ``runs/<experiment_name>/<run_id>``::
+
+    config.yaml      the resolved config
+    metrics.csv      every curve; TensorBoard's copy in tensorboard/
+    checkpoints/     the best by the task's validation metric, and last.ckpt
+    pictures/        examples, renewed after validations, and curves.png
+"""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from utils import checkpoint
+from utils.curves import Curves
+from utils.errors import ConfigError
+from utils.keep import Interrupt, LastCheckpoint, Record, best
+from utils.loggers import loggers
+from utils.pace import Throughput
+from utils.progress import RunProgress
+from utils.report import farewell, greet
+from utils.resume import GeneratorStates
+
+__all__ = ["farewell", "folder", "greet", "interrupted", "resumable", "trainer"]
+
+RUNS = Path("runs")
+
+SILENCED = (
+    r".*does not have many workers.*",  # how many are best was measured, and is in the config
+    r".*The number of training batches .* is smaller than the logging interval.*",  # a short run, told by the bar
+    r"Checkpoint directory .* exists and is not empty.*",  # a resumed run's own folder
+    r".*GPU available but not used.*",  # the greeting names the device
+    r".*isinstance\(treespec, LeafSpec\).*",  # torch to Lightning, not to us
+)
+"""Warnings of Lightning that tell a user of this project nothing."""
+SILENT_NOTES = ("GPU available", "TPU available", "💡 Tip", "`Trainer.fit` stopped", "`Trainer(", "\nDetected KeyboardInterrupt")
+"""Beginnings of Lightning's notes that the greeting and the farewell say better."""
+
+
+def folder(config: Mapping[str, Any]) -> Path:
+    """The run folder of a config."""
+    return RUNS / config["experiment_name"] / str(config["run_id"])
+
+
+def resumable(path: str | None) -> str | None:
+    """The checkpoint file to resume from; None starts anew.
+
+    Args:
+        path: a checkpoint, or a folder: its newest.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    return str(checkpoint.find(path)) if path else None
+
+
+def interrupted(error: SystemExit) -> bool:
+    """Whether ``fit`` was left through Ctrl-C, which Lightning turns into ``SystemExit``."""
+    return isinstance(error.__context__, KeyboardInterrupt)
+
+
+def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
+    """The Trainer of a run.
+
+    Args:
+        config: the whole config, checked, plain builtins.
+        module: the LightningModule, whose ``task.monitor`` chooses checkpoints.
+        callbacks: further callbacks, before ours.
+
+    Raises:
+        ConfigError: devices that this machine does not have, a logger that is not installed.
+    """
+    _quieten()
+    settings = config["trainer"]
+    place = folder(config)
+    accelerator = _accelerator(settings["accelerator"])
+    writes = not settings["fast_dev_run"]
+    steps = settings["max_steps"]
+    every = settings["val_check_interval"]
+    try:
+        return pl.Trainer(
+            accelerator=accelerator,
+            devices=settings["devices"],
+            num_nodes=settings["num_nodes"],
+            strategy=_strategy(settings, accelerator),
+            precision=_precision(settings["precision"], accelerator),
+            max_epochs=settings["max_epochs"] if steps == -1 else -1,
+            max_steps=steps,
+            gradient_clip_val=settings["gradient_clip_val"],
+            accumulate_grad_batches=settings["accumulate_grad_batches"],
+            val_check_interval=every,
+            # a number of batches counts through epochs, a share is of one
+            check_val_every_n_epoch=None if isinstance(every, int) else 1,
+            limit_train_batches=settings["limit_train_batches"],
+            limit_val_batches=settings["limit_val_batches"],
+            num_sanity_val_steps=settings["num_sanity_val_steps"],
+            log_every_n_steps=settings["log_every_n_steps"],
+            fast_dev_run=settings["fast_dev_run"],
+            deterministic=settings["deterministic"],
+            use_distributed_sampler=False,  # our loaders split batches over ranks themselves
+            default_root_dir=place,
+            logger=loggers(config, place) if writes else False,
+            callbacks=_callbacks(config, module, place, callbacks),
+            enable_progress_bar=False,  # ours is a callback
+            enable_model_summary=False,  # the greeting has it
+            enable_checkpointing=writes,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError([f"trainer: {error}"]) from error
+
+
+def _callbacks(config: Mapping[str, Any], module: Any, place: Path, more: Sequence[pl.Callback]) -> list[pl.Callback]:
+    """In the order in which they must run; Lightning moves those that save behind the others."""
+    throughput = Throughput()
+    last = LastCheckpoint(place, config["checkpoint"]["every_n_train_steps"])
+    writes = not config["trainer"]["fast_dev_run"]
+    monitor = module.task.monitor
+    found: list[pl.Callback] = [GeneratorStates(), throughput]
+    if config["trainer"]["enable_progress_bar"]:
+        found.append(RunProgress(throughput, monitor[0]))
+    found += more
+    if writes:
+        found += [Record(config, place), best(place, monitor, config["checkpoint"]["save_top_k"]), last]
+        found += [Curves(place)] if config["pictures"]["enabled"] else []
+        found.append(Interrupt(last.save))
+    return found
+
+
+def _accelerator(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError([f"trainer.accelerator = '{name}': torch finds no CUDA device here. Use cpu or auto"])
+    return "cuda" if name == "gpu" else name
+
+
+def _precision(name: str, accelerator: str) -> Any:
+    if name == "auto":
+        return "bf16-mixed" if accelerator == "cuda" else "32-true"
+    return name
+
+
+def _strategy(settings: Mapping[str, Any], accelerator: str) -> str | Strategy:
+    """DDP where there are several devices, unless named."""
+    devices = settings["devices"]
+    if settings["strategy"] not in ("auto", "ddp"):
+        return str(settings["strategy"])
+    if devices == "auto":
+        devices = torch.cuda.device_count() if accelerator == "cuda" else 1
+    several = (len(devices) if isinstance(devices, list) else int(devices)) > 1 or settings["num_nodes"] > 1
+    if several or settings["strategy"] == "ddp":
+        return DDPStrategy(gradient_as_bucket_view=True)
+    return "auto"
+
+
+def _quieten() -> None:
+    for text in SILENCED:
+        warnings.filterwarnings("ignore", message=text)
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"):
+        logger = logging.getLogger(name)
+        if _tells not in logger.filters:
+            logger.addFilter(_tells)
+
+
+def _tells(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(SILENT_NOTES)
