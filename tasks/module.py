@@ -72,9 +72,11 @@ class WaveModule(pl.LightningModule):
         count = means.pop("count")
         weights = dict.fromkeys(means, count) | dict.fromkeys(gauges, torch.ones_like(count))
         for name, value in {**means, **gauges}.items():
-            metric = self._mean(f"{stage}/{name}")
+            full = f"{stage}/{name}"
+            metric = self._mean(full)
             metric.update(value, weights[name])
-            self.log(f"{stage}/{name}", metric, batch_size=len(batch.wave), prog_bar=f"{stage}/{name}" == self.task.monitor[0])
+            # named, since Lightning looks for a module's metrics only once
+            self.log(full, metric, metric_attribute=f"means.{full}", batch_size=len(batch.wave))
 
     def _mean(self, name: str) -> MeanMetric:
         """The running mean under a name; values are already reduced over ranks, so it does not synchronise."""
