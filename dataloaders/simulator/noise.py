@@ -1,7 +1,6 @@
 """Ground noise between Peterson's New Low and New High Noise Model (Peterson 1993), with its own colour in every trace."""
 
 import numpy as np
-from obspy.signal.spectral_estimation import get_nhnm, get_nlnm
 
 from dataloaders.simulator.dice import Dice, white
 from dataloaders.simulator.settings import RATE
@@ -9,6 +8,18 @@ from dataloaders.simulator.settings import RATE
 KNOTS_HZ = np.array([0.03, 0.2, 0.8, 3.0, 10.0, 40.0])
 """Where the level between the models is drawn: hum, microseism, wind, village, traffic, electronics."""
 _LEVEL_LOW, _LEVEL_HIGH = 0.08, 0.88
+_LOW_NOISE = (
+    (0.10, -162.36, 5.64), (0.17, -166.7, 0.0), (0.40, -170.0, -8.30), (0.80, -166.4, 28.90), (1.24, -168.60, 52.48),
+    (2.40, -159.98, 29.81), (4.30, -141.10, 0.0), (5.00, -71.36, -99.77), (6.00, -97.26, -66.49), (10.00, -132.18, -31.57),
+    (12.00, -205.27, 36.16), (15.60, -37.65, -104.33), (21.90, -114.37, -47.10), (31.60, -160.58, -16.28), (45.00, -187.50, 0.0),
+    (70.00, -216.47, 15.70), (101.00, -185.00, 0.0), (154.00, -168.34, -7.61), (328.00, -217.43, 11.90), (600.00, -258.28, 26.60),
+)  # fmt: skip
+_HIGH_NOISE = (
+    (0.10, -108.73, -17.23), (0.22, -150.34, -80.50), (0.32, -122.31, -23.87), (0.80, -116.85, 32.51), (3.80, -108.48, 18.08),
+    (4.60, -74.66, -32.95), (6.30, 0.66, -127.18), (7.90, -93.37, -22.42), (15.40, 73.54, -162.98), (20.00, -151.52, 10.01),
+    (354.80, -206.66, 31.63),
+)  # fmt: skip
+"""Peterson's tables 3 and 4: from this period in s on, A and B of acceleration in dB = A + B log10(period)."""
 _MICROSEISM_HZ = 1.0
 
 
@@ -23,11 +34,16 @@ def peterson(frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (low, high), each ``F``.
     """
-    low, high = (
-        np.interp(-np.log(frequency), np.log(periods), decibel) - 20 * np.log10(2 * np.pi * frequency)
-        for periods, decibel in ((p[::-1], d[::-1]) for p, d in (get_nlnm(), get_nhnm()))
-    )
+    period = np.log10(np.maximum(1 / frequency, 0.1))
+    speed = 20 * np.log10(2 * np.pi * frequency)
+    low, high = (_piecewise(period, np.array(model)) - speed for model in (_LOW_NOISE, _HIGH_NOISE))
     return low, high
+
+
+def _piecewise(log_period: np.ndarray, model: np.ndarray) -> np.ndarray:
+    """Acceleration in dB, ``A + B log10(period)`` with the coefficients of the piece a period lies in."""
+    piece = np.searchsorted(np.log10(model[:, 0]), log_period + 1e-12, side="right") - 1
+    return model[piece, 1] + model[piece, 2] * log_period
 
 
 def draw_levels(dice: Dice, noisy: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def draw_stations(seed: int, count: int) -> Stations:
         surface_p=surface_s * dice.uniform(1.75, 2.4),
         resonance_hz=dice.log_uniform(0.6, 9.0),
         amplification=dice.log_uniform(1.0, 5.0),
-        fmax_hz=dice.log_uniform(9.0, 40.0),
+        fmax_hz=dice.log_uniform(9.0, 30.0),
         delay=dice.uniform(0.1, 0.9),
         sensor_hz=_SENSORS_HZ[dice.integers(len(_SENSORS_HZ))],
         sensitivity=dice.log_uniform(3e8, 2e9),
@@ -64,8 +64,8 @@ def soil(frequency: np.ndarray, stations: Stations) -> np.ndarray:
 
 
 def recorder(frequency: np.ndarray, stations: Stations) -> np.ndarray:
-    """Counts a m/s, ``S F`` complex64: an inertial sensor (damping 0.707) and the digitiser's anti-alias filter (42 … 50 Hz)."""
+    """Counts a m/s, ``S F`` complex64: an inertial sensor (damping 0.707) and the digitiser's linear-phase anti-alias filter (30 … 50 Hz)."""
     s, natural = 1j * frequency[None], stations.sensor_hz[:, None]
     sensor = s * s / (s * s + np.sqrt(2) * s * natural + natural * natural)
-    alias = np.cos(np.pi / 2 * np.clip((frequency - 42) / 8, 0, 1)) ** 2
+    alias = np.cos(np.pi / 2 * np.clip((frequency - 30) / 20, 0, 1)) ** 2
     return (stations.sensitivity[:, None] * sensor * alias).astype(np.complex64)
