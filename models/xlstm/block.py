@@ -14,6 +14,10 @@ from models.xlstm.settings import BlockSettings
 from utils.optim_params import no_decay
 
 
+CELL_EPS = 1e-6
+"""Added to the mLSTM's normaliser, as xlstm and mlstm_kernels do."""
+
+
 class Block(nn.Module, ABC):
     """A residual block over ``P B T D``; direction p runs along T and meets weights p alone.
 
@@ -69,7 +73,7 @@ class MLSTMBlock(Block):
         self.skip = no_decay(nn.Parameter(torch.ones(P, inner)))
         self.down = Linears(P, inner, D)
         self.dropout = nn.Dropout(cfg.dropout)
-        chosen = kernel(cfg.kernels, chunk=cfg.chunk_size, soft_cap=cfg.gate_soft_cap, eps=1e-6)
+        chosen = kernel(cfg.kernels, chunk=cfg.chunk_size, soft_cap=cfg.gate_soft_cap, eps=CELL_EPS)
         self.cell, self.chosen = chosen.cell, chosen.chosen
         self._fill()
 
@@ -111,7 +115,7 @@ class MLSTMBlock(Block):
         c = F.silu(c)[:, :, None]
         i, f = self._gates(c, m)
         q, k, v = (part.flatten(0, 1)[:, :, 0] for part in (self.q(c), self.k(c), self.v(m)))
-        h, cell = mlstm_step(q, k, v, i[..., 0], f[..., 0], state.cell, soft_cap=self.cfg.gate_soft_cap, eps=1e-6)
+        h, cell = mlstm_step(q, k, v, i[..., 0], f[..., 0], state.cell, soft_cap=self.cfg.gate_soft_cap, eps=CELL_EPS)
         h = h[:, :, None].unflatten(0, (-1, self.heads))
         return x + self.dropout(self.down(self._out(h, c, z)))[:, :, 0], MLSTMBlockState(cell, past)
 
