@@ -13,7 +13,6 @@ from models.xlstm.mlstm import MLSTMState, empty_state, mlstm_step
 from models.xlstm.settings import BlockSettings
 from utils.optim_params import no_decay
 
-
 CELL_EPS = 1e-6
 """Added to the mLSTM's normaliser, as xlstm and mlstm_kernels do."""
 
