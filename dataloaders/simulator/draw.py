@@ -77,7 +77,7 @@ class Scene:
 
 def smallest_seen(distance: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Magnitude that is just visible on a quiet day at these distances in km: catalogues hold nothing below."""
-    return -2.1 + 1.7 * np.log10(hypocentral(distance, depth))
+    return -1.85 + 1.7 * np.log10(hypocentral(distance, depth))
 
 
 def draw_scene(cfg: SimulatorConfig, seed: int, index: np.ndarray, stations: Stations) -> Scene:

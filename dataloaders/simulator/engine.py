@@ -54,7 +54,7 @@ class Simulator:
 
     def __init__(self, cfg: SimulatorConfig, seed: int) -> None:
         self.cfg, self.seed = cfg, seed
-        self.length = fft.next_fast_len(cfg.trace_samples + _PAD, real=True)
+        self.length = int(fft.next_fast_len(cfg.trace_samples + _PAD, real=True) or 0)
         frequency = np.fft.rfftfreq(self.length, 1 / RATE)
         self.frequency = frequency
         self.stations = draw_stations(seed, cfg.stations)
@@ -90,7 +90,8 @@ class Simulator:
             for which in (~scene.quakes.second, scene.quakes.second):
                 spectrum[scene.quakes.row[which]] += ground[which]
         spectrum *= self._recorder[scene.station][:, None]
-        return fft.irfft(spectrum, self.length, overwrite_x=True)[..., : self.cfg.trace_samples]
+        wave = np.asarray(fft.irfft(spectrum, self.length, overwrite_x=True))
+        return wave[..., : self.cfg.trace_samples]
 
     def ground(self, quakes: Quakes, index: np.ndarray, station: np.ndarray) -> np.ndarray:
         """Fourier transform of the ground's velocity in earthquakes, ``E 3 F`` complex64, m/s.
@@ -107,7 +108,7 @@ class Simulator:
         for kind in ("p", "s"):
             wave = arrive(kind, quakes, self.stations, station, self._times)
             scatterers = noise.copy() if kind == "p" else np.roll(noise, 1, axis=1)
-            train = fft.rfft(impulses(wave, quakes, delay, scatterers), self.length)
+            train = np.asarray(fft.rfft(impulses(wave, quakes, delay, scatterers), self.length))
             shape = source.brune(self.frequency, wave.corner) * self._attenuation(wave.t_star)
             train *= shape[:, None]
             total += train

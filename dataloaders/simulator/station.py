@@ -64,7 +64,11 @@ def soil(frequency: np.ndarray, stations: Stations) -> np.ndarray:
 
 
 def recorder(frequency: np.ndarray, stations: Stations) -> np.ndarray:
-    """Counts a m/s, ``S F`` complex64: an inertial sensor (damping 0.707) and the digitiser's linear-phase anti-alias filter (30 … 50 Hz)."""
+    """Counts a m/s, ``S F`` complex64.
+
+    An inertial sensor (damping 0.707) and the digitiser's linear-phase anti-alias filter (30 … 50 Hz), which rings a little
+    before a sharp onset, as real ones do.
+    """
     s, natural = 1j * frequency[None], stations.sensor_hz[:, None]
     sensor = s * s / (s * s + np.sqrt(2) * s * natural + natural * natural)
     alias = np.cos(np.pi / 2 * np.clip((frequency - 30) / 20, 0, 1)) ** 2

@@ -10,6 +10,7 @@ import yaml
 
 from dataloaders.contracts import SOURCES, Split
 from dataloaders.simulator import SimulatorConfig
+from dataloaders.sources import seisbench  # noqa: F401  registers the source
 from dataloaders.synthesise import Arguments, main, write_set
 from utils import cli
 from utils.errors import DataError
@@ -139,6 +140,19 @@ def test_a_written_set_reads_back_through_seisbench(tmp_path):
     table = written.metadata
     assert (table["trace_category"] == "noise").equals(table["source_magnitude"].isna())
     assert table["source_id"].dropna().is_unique
+
+
+def test_a_written_set_trains_like_any_other(tmp_path):
+    """The source for SeisBench sets reads the very windows that the simulated source gives."""
+    folder = write_set(tmp_path / "set", 30, seed=9, settings=SETTINGS)
+    read = SOURCES.build({"_name_": "seisbench_auto_reg", "dataset_name": [str(folder)], "samples": 1500}, seed=9)
+    made = SOURCES.build(
+        {**SMALL, "trace_samples": 1500, "samples": 1500, "gap_fraction": 0.3, "dead_component_fraction": 0.3}, seed=9
+    )
+    for split, count in ((Split.train, 18), (Split.dev, 3), (Split.test, 9)):
+        keys = [(0, position) for position in range(count)]
+        assert len(read.part(split)) == count
+        assert torch.equal(read.part(split).__getitems__(keys).wave, made.part(split).__getitems__(keys).wave)
 
 
 def test_a_set_is_not_overwritten_unasked(tmp_path):
