@@ -17,7 +17,7 @@ ANGLE = st.floats(0, 2 * np.pi)
 
 @pytest.mark.parametrize("model", list(EarthModel))
 def test_travel_times_are_those_of_taup(model):
-    """At random sources: a sample where both neighbours are of one branch, four where Pg and Pn cross."""
+    """At random sources: a millisecond or two nearly everywhere, a sample everywhere."""
     rng = np.random.default_rng(0)
     distance, depth = rng.uniform(0.5, 345, 12), rng.uniform(0.5, 40, 12)
     taup, table = TauPyModel(model.value), TravelTimes(model)
@@ -31,9 +31,8 @@ def test_travel_times_are_those_of_taup(model):
             same_branch = abs(rays.ray[row] - first.ray_param / 6371) < 1e-3
             if same_branch and np.abs(depth[row] - np.array([20, 35])).min() > 1:  # the angle jumps where the speed does
                 assert np.rad2deg(rays.takeoff[row]) == pytest.approx(first.takeoff_angle, abs=6)
-    assert np.median(worst) < 0.002
-    assert np.quantile(worst, 0.9) < 0.01
-    assert max(worst) < 0.04
+    assert np.quantile(worst, 0.9) < 0.002
+    assert max(worst) < 0.01
 
 
 def _vectors(takeoff, azimuth):
