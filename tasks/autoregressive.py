@@ -70,5 +70,5 @@ class Autoregressive(Task):
         ahead = net.encoder.stride
         guess = torch.nn.functional.pad(net(batch.wave)[:, :-ahead], (0, 0, ahead, 0))
         hidden = torch.zeros_like(batch.valid)
-        arrays = (x.float().cpu().numpy() for x in (batch.wave, guess))
-        return {"prediction": plots.reconstruction(*arrays, hidden.cpu().numpy(), rate=self.rate, everywhere=True)}
+        wave, shown = batch.wave.float().cpu().numpy(), guess.float().cpu().numpy()
+        return {"prediction": plots.reconstruction(wave, shown, hidden.cpu().numpy(), rate=self.rate, everywhere=True)}

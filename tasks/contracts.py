@@ -103,8 +103,8 @@ class StepOutput:
 
     loss: Tensor
     count: Tensor
-    logs: Mapping[str, Tensor] = field(default_factory=dict)
-    gauges: Mapping[str, Tensor] = field(default_factory=dict)
+    logs: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    gauges: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     penalty: Tensor | float = 0.0
 
 
@@ -126,7 +126,7 @@ class TaskConfig:
 
     loss_val: str | None = None
     """Loss used in validation and test; null uses the training loss."""
-    metrics: list[str] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list[str])
     """Losses reported beside the loss, over the same positions, without gradient."""
 
 

@@ -52,8 +52,16 @@ class ContrastiveConfig(TaskConfig):
 
 
 @dataclass
-class _Line:
-    """What a step computes on its way, ``M`` padded positions a trace."""
+class Line:
+    """What a step computes on its way, at M padded positions a trace.
+
+    Attributes:
+        hidden, valid: ``B T`` bool, tokens.
+        positions, scored: ``B M``, tokens that are scored and which of them are no padding.
+        codes: of the clean features at ``positions``; None without a quantizer.
+        numbers: ``B M`` int64, one number for each combination of codes; None without a quantizer.
+        context, target: ``B M E``.
+    """
 
     hidden: Tensor
     valid: Tensor
@@ -112,7 +120,7 @@ class Contrastive(Task):
 
     def step(self, net: Network, batch: Batch, draw: Draw) -> StepOutput:
         """See :meth:`Task.step`."""
-        line = self._line(net, batch, draw)
+        line = self.line(net, batch, draw)
         choice = self._choose(self.loss if self.training else self.loss_val, line, draw)
         logs = {"accuracy": choice.accuracy}
         for name, metric in self.metrics.items():
@@ -125,7 +133,7 @@ class Contrastive(Task):
             penalty = self.cfg.diversity * line.codes.penalty
         return StepOutput(choice.loss, choice.count, logs, gauges, penalty)
 
-    def _line(self, net: Network, batch: Batch, draw: Draw) -> _Line:
+    def line(self, net: Network, batch: Batch, draw: Draw) -> Line:
         """Wave to context and target at the scored tokens."""
         mask = self.cfg.mask
         features = net.encoder.features(batch.wave)  # B T F, clean
@@ -140,7 +148,7 @@ class Contrastive(Task):
             tokens = mask_channels(mask, tokens, draw)
         context = self.to_context(pick(net.backbone(tokens), at))  # B M E
         target = self.to_target(clean if codes is None else codes.vectors)
-        return _Line(hidden, valid, at, scored, codes, self._numbers(codes), context, target)
+        return Line(hidden, valid, at, scored, codes, self._numbers(codes), context, target)
 
     def _numbers(self, codes: Codes | None) -> Tensor | None:
         """One number for each combination of the groups' codes, ``B M``."""
@@ -150,7 +158,7 @@ class Contrastive(Task):
         return (codes.indices * place).sum(-1)
 
     @staticmethod
-    def _choose(loss: CodeLoss, line: _Line, draw: Draw) -> Choice:
+    def _choose(loss: CodeLoss, line: Line, draw: Draw) -> Choice:
         return loss(line.context, line.target, line.numbers, line.scored, draw)
 
     def anneal(self, progress: float) -> None:
@@ -160,7 +168,7 @@ class Contrastive(Task):
 
     def figures(self, net: Network, batch: Batch, draw: Draw) -> dict[str, Figure]:
         """Hidden spans with hits and codes along a trace; how often codes are used; what the frequent codes look like."""
-        line = self._line(net, batch, draw)
+        line = self.line(net, batch, draw)
         choice = self._choose(self.loss_val, line, draw)
         outcome = torch.where(choice.scored, choice.hits.long(), -1)
         outcomes = torch.full_like(line.hidden, -1, dtype=torch.long).scatter_reduce(1, line.positions, outcome, "amax")

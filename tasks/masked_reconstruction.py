@@ -88,14 +88,14 @@ class MaskedReconstruction(Task):
 
     def step(self, net: Network, batch: Batch, draw: Draw) -> StepOutput:
         """See :meth:`Task.step`."""
-        guess, hidden = self._reconstruct(net, batch, draw)
+        guess, hidden = self.reconstruct(net, batch, draw)
         loss = self.loss if self.training else self.loss_val
         where = batch.valid if loss.everywhere else hidden
         value, count = loss(guess, batch.wave, where)
         logs = {name: metric(guess.detach(), batch.wave, where)[0] for name, metric in self.metrics.items()}
         return StepOutput(value, count, logs, {"hidden_ratio": hidden_ratio(hidden, batch.valid)})
 
-    def _reconstruct(self, net: Network, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
+    def reconstruct(self, net: Network, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
         """(guess ``B L C``, hidden samples ``B L``)."""
         mask = self.cfg.mask
         if self.cfg.where is Where.samples:
@@ -122,6 +122,6 @@ class MaskedReconstruction(Task):
 
     def figures(self, net: Network, batch: Batch, draw: Draw) -> dict[str, Figure]:
         """A few traces with what was hidden and what the network put there."""
-        guess, hidden = self._reconstruct(net, batch, draw)
-        arrays = (x.float().cpu().numpy() for x in (batch.wave, guess))
-        return {"reconstruction": plots.reconstruction(*arrays, hidden.cpu().numpy(), rate=self.rate)}
+        guess, hidden = self.reconstruct(net, batch, draw)
+        wave, shown = batch.wave.float().cpu().numpy(), guess.float().cpu().numpy()
+        return {"reconstruction": plots.reconstruction(wave, shown, hidden.cpu().numpy(), rate=self.rate)}

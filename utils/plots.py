@@ -53,14 +53,9 @@ def reconstruction(
     for axis in axes[-1]:
         axis.set_xlabel("time in s", fontsize=9)
     handles: list[Artist] = [Line2D([], [], color=TRUTH), Line2D([], [], color=GUESS), Patch(color=HIDDEN)]
-    figure.legend(
-        handles[: 2 if everywhere else 3],
-        ("truth", "network", "hidden"),
-        loc="outside upper right",
-        ncols=3,
-        frameon=False,
-        fontsize=9,
-    )
+    kinds = 2 if everywhere else 3
+    labels = ["truth", "network", "hidden"][:kinds]
+    figure.legend(handles[:kinds], labels, loc="outside upper right", ncols=kinds, frameon=False, fontsize=9)
     return figure
 
 

@@ -65,8 +65,7 @@ class InfoNCE(CodeLoss):
         with torch.autocast(context.device.type, enabled=False):
             context = F.normalize(context.float(), dim=-1)
             target = F.normalize(target.float(), dim=-1)
-            own = (context * target).sum(-1) / self.cfg.temperature
-            wrong, same = self._wrong(context, target, codes, scored, draw)
+            own, wrong, same = self._logits(context, target, codes, scored, draw)
             logits = torch.cat([own[..., None], wrong.masked_fill(same, -torch.inf)], dim=-1)
             loss = torch.logsumexp(logits, dim=-1) - own
         hits = (own > wrong.amax(-1)) & ~same.any(-1) & scored
@@ -74,8 +73,13 @@ class InfoNCE(CodeLoss):
         mean = torch.where(scored, loss, 0.0).sum() / count.clamp_min(1.0)
         return Choice(mean, hits.sum() / count.clamp_min(1.0), count, hits, scored)
 
-    def _wrong(self, context: Tensor, target: Tensor, codes: Tensor | None, scored: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Logits of the negatives ``B M K`` and whether each carries the position's own code (or is the position itself)."""
+    def _logits(
+        self, context: Tensor, target: Tensor, codes: Tensor | None, scored: Tensor, draw: Draw
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of the own target ``B M``, of the negatives ``B M K``, and which of these carry the position's own code.
+
+        A negative that is the position itself counts as carrying its code.
+        """
         if self.cfg.negatives is Negatives.batch:
             pool = _pool(scored, draw)
             number = torch.arange(scored.numel(), device=scored.device).view_as(scored)
@@ -87,10 +91,12 @@ class InfoNCE(CodeLoss):
             pick = _other_positions(scored, self.cfg.count, draw)
             others, their_codes = target, codes
             same = torch.zeros_like(pick, dtype=torch.bool)
-        logits = (context @ others.transpose(1, 2) / self.cfg.temperature).gather(2, pick)
+        logits = context @ others.transpose(1, 2) / self.cfg.temperature  # B M P
         if codes is not None and their_codes is not None:
             same = same | (_chosen(their_codes, pick) == codes[..., None])
-        return logits, same
+        # from the same product where it is there: equal targets then tie exactly, whatever the precision of the matmul
+        own = (context * target).sum(-1) / self.cfg.temperature if others is not target else logits.diagonal(dim1=1, dim2=2)
+        return own, logits.gather(2, pick), same
 
 
 def _pool(scored: Tensor, draw: Draw) -> Tensor:
