@@ -51,8 +51,8 @@ class Rays:
 class TravelTimes:
     """Travel times of an Earth model, interpolated.
 
-    Times are bilinear in mean slowness: within a millisecond of TauP where its curve is smooth, within a sample where two branches
-    cross (Pg and Pn). Ray parameter and angle jump there, so they are those of the nearest node.
+    Times are bilinear in mean slowness: within a millisecond of TauP where its curve is smooth, within a sample where two
+    branches cross (Pg and Pn). Ray parameter and angle jump there, so they are those of the nearest node.
 
     Args:
         model: which Earth.

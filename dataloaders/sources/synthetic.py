@@ -32,7 +32,7 @@ class SyntheticConfig(PrepareConfig, SimulatorConfig):
     samples: int = 4096
     """Window length at 100 Hz: at random within the trace in training, in its middle in validation and test."""
     cache: bool = False
-    """Keep simulated traces in memory (90 kB each at 6000 samples, in every worker process), for when simulating is what training waits for."""
+    """Keep simulated traces in memory, 90 kB each in every worker process, for when training waits for the simulator."""
 
     def __post_init__(self) -> None:
         PrepareConfig.__post_init__(self)
