@@ -26,6 +26,8 @@ class Quirk:
         bucket: traces a block; 0 stores each trace singly.
         lengths: samples of each trace in turn.
         rates: Hz of each trace in turn.
+        splits: split of each trace in turn, where there is a column.
+        extra: further columns, each with a prefix of its values, which number the events.
     """
 
     order: tuple[str, ...] = ("ZNE",)
@@ -39,6 +41,7 @@ class Quirk:
     bucket: int = 1024
     lengths: tuple[int, ...] = (6000,)
     rates: tuple[float, ...] = (100.0,)
+    splits: tuple[str, ...] = ("train", "train", "train", "dev", "test")
     extra: dict[str, str] = field(default_factory=dict)
 
 
@@ -128,7 +131,7 @@ def _trace(rng: np.random.Generator, quirk: Quirk, number: int, name: str) -> tu
     wave = waves(rng, len(order), quirk.lengths[number % len(quirk.lengths)]).astype(quirk.dtype)
     metadata: dict[str, object] = {"trace_name": f"trace{name}", "station_code": f"S{number % 5}", "trace_p_arrival_sample": 1500}
     if quirk.split:
-        metadata["split"] = ("train", "train", "train", "dev", "test")[number % 5]
+        metadata["split"] = quirk.splits[number % len(quirk.splits)]
     if quirk.events:
         metadata["source_id"] = f"{number // 2:03d}" if number % 10 else ""
     if quirk.orders_in_metadata:

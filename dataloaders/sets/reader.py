@@ -58,7 +58,8 @@ class Reader:
             samples: L.
 
         Returns:
-            (``B L 3`` float32 in the order ZNE, missing components 0; ``B`` bool, False for a damaged trace, which is all 0).
+            (``B L 3`` float32 in the order ZNE, stored as ``B 3 L``, missing components 0;
+            ``B`` bool, False for a damaged trace, which is all 0).
 
         Raises:
             DataError: more damaged traces than tolerated.
@@ -75,7 +76,7 @@ class Reader:
                 sound[at] = False
                 wave[at] = 0
                 self._count_damage(int(traces[at]), error)
-        return np.ascontiguousarray(wave.transpose(0, 2, 1)), sound
+        return wave.transpose(0, 2, 1), sound
 
     def _dataset(self, block: int) -> Any:
         if block in self._memory:
