@@ -31,6 +31,8 @@ class WaveData(pl.LightningDataModule):
         self.source = source
         self.cfg = cfg
         self.seed = seed
+        self._train: TrainLoader | None = None
+        self._resume: dict[str, Any] = {}
         self.parts: dict[Split, Part] = {split: source.part(split) for split in (Split.train, Split.dev)}
         for split, part in self.parts.items():
             if len(part) == 0:
@@ -48,11 +50,29 @@ class WaveData(pl.LightningDataModule):
             "pin_memory": self.cfg.pin_memory and torch.cuda.is_available(),
             "prefetch_factor": self.cfg.prefetch_factor if workers else None,
             "persistent_workers": workers > 0,
+            # its own: opening a loader would otherwise move the global generator, and a resumed run opens other ones
+            "generator": torch.Generator(),
         }
 
     def train_dataloader(self) -> TrainLoader:
         """Training windows in seeded order; the last incomplete batch of an epoch is left out."""
-        return TrainLoader(self.parts[Split.train], self.cfg.batch_size, self.seed, **self._options())
+        self._train = TrainLoader(self.parts[Split.train], self.cfg.batch_size, self.seed, **self._options())
+        if self._resume:
+            self._train.load_state_dict(self._resume)
+            self._resume = {}
+        return self._train
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which epoch training is; travels in every checkpoint."""
+        return {} if self._train is None else dict(self._train.state_dict())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep it for the loader to come.
+
+        Lightning's own way, through the loader, comes to nothing here: counting the steps of a run opens the loaders before
+        the checkpoint's loops are restored, and it hands states to loaders only when it opens them.
+        """
+        self._resume = dict(state_dict)
 
     def _eval_loader(self, split: Split) -> "DataLoader[Batch]":
         if split not in self.parts:

@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
@@ -94,8 +95,9 @@ class Pictures(pl.Callback):
         """Hand a figure to the loggers that take pictures."""
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                figure.canvas.draw()
-                pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
+                canvas = FigureCanvasAgg(figure)
+                canvas.draw()
+                pixels = np.asarray(canvas.buffer_rgba())[..., :3]
                 logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")
             elif isinstance(logger, WandbLogger):
                 logger.log_image(f"pictures/{name}", [figure], step=None)

@@ -17,7 +17,13 @@ from utils.metrics_file import read
 PICTURES = "pictures"
 TRAIN, VAL, EXTRA = "#1f5fa8", "#d9730d", "#6b4fa0"
 Curve = tuple[Sequence[int], Sequence[float]]
-_APART = {"loss", "accuracy", "perplexity", "hard_perplexity", "temperature", "gradient_norm"}
+_APART = {"loss", "accuracy", "perplexity", "hard_perplexity", "temperature", "gradient_norm", "hidden_ratio"} | {
+    "nonfinite_samples",
+    "dead_components",
+    "flat_traces",
+    "sparse_traces",
+}
+"""Validation metrics that have a panel of their own, or tell about the data and not about learning."""
 _PANELS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("loss", ("train/loss", "val/loss"), False),
     ("accuracy", ("train/accuracy", "val/accuracy"), False),

@@ -35,6 +35,7 @@ def best(folder: Path, monitor: tuple[str, str], top: int) -> ModelCheckpoint:
         mode=mode,
         save_top_k=top,
         save_on_train_epoch_end=False,
+        enable_version_counter=False,  # a resumed run that comes by the same step again writes the same file
     )
 
 
@@ -121,6 +122,8 @@ class Interrupt(pl.Callback):
         self._before: Any = None
         self._process = os.getpid()
         self._speaks = True
+        self._agreed = False
+        self._step = -1
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Listen from before loader workers start, so that they inherit the handler and outlive the first Ctrl-C."""
@@ -139,20 +142,28 @@ class Interrupt(pl.Callback):
         if self._speaks:  # not through a stream: this may interrupt a write to one
             os.write(2, b"\nStopping after this step, and saving. Ctrl-C again stops at once.\n")
 
-    def _stop(self, trainer: pl.Trainer) -> None:
-        if trainer.world_size > 1:
-            if trainer.global_step % trainer.log_every_n_steps:
-                return
-            self.asked = trainer.strategy.reduce_boolean_decision(self.asked, all=False)
-        if self.asked:
-            self.save(trainer)
-            raise KeyboardInterrupt
-
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop here if asked to."""
-        self._stop(trainer)
+        """Save here if asked to stop: between two steps, with the loader's position counted right."""
+        if trainer.global_step == self._step:
+            return  # in the middle of accumulating a step
+        self._step = trainer.global_step
+        if trainer.world_size == 1:
+            self._agreed = self.asked
+        elif self._step % trainer.log_every_n_steps == 0:
+            self._agreed = trainer.strategy.reduce_boolean_decision(self.asked, all=False)
+        if self._agreed:
+            self.save(trainer)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Stop here, after the curves of the last step were written and the validation that was due was run."""
+        if self._agreed:
+            raise KeyboardInterrupt
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count from here."""
+        self._step = trainer.global_step
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Before the first step there is nothing to save."""

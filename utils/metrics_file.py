@@ -51,7 +51,8 @@ class MetricsFile(Logger):
             metrics: values by name.
             step: index of the last finished step.
         """
-        row: dict[str, Any] = {"step": 0 if step is None else step + 1, **metrics}
+        row: dict[str, Any] = {"step": 0 if step is None else step + 1}
+        row |= {name: f"{float(value):.7g}" for name, value in metrics.items()}
         if self._columns is None:
             self._open(int(row["step"]))
         assert self._columns is not None

@@ -41,8 +41,24 @@ SILENCED = (
     r".*isinstance\(treespec, LeafSpec\).*",  # torch to Lightning, not to us
 )
 """Warnings of Lightning that tell a user of this project nothing."""
-SILENT_NOTES = ("GPU available", "TPU available", "💡 Tip", "`Trainer.fit` stopped", "`Trainer(", "\nDetected KeyboardInterrupt")
+SILENT_NOTES = (
+    "GPU available",
+    "TPU available",
+    "💡 Tip",
+    "`Trainer.fit` stopped",
+    "`Trainer(",
+    "\nDetected KeyboardInterrupt",
+    "Loading `train_dataloader`",
+    "`weights_only` was not set",
+)
 """Beginnings of Lightning's notes that the greeting and the farewell say better."""
+
+NOTING = (
+    "pytorch_lightning.utilities.rank_zero",
+    "lightning_fabric.utilities.rank_zero",
+    "pytorch_lightning.trainer.connectors.checkpoint_connector",
+)
+"""Lightning's loggers that write them."""
 
 
 def folder(config: Mapping[str, Any]) -> Path:
@@ -164,7 +180,7 @@ def _strategy(settings: Mapping[str, Any], accelerator: str) -> str | Strategy:
 def _quieten() -> None:
     for text in SILENCED:
         warnings.filterwarnings("ignore", message=text)
-    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"):
+    for name in NOTING:
         logger = logging.getLogger(name)
         if _tells not in logger.filters:
             logger.addFilter(_tells)
