@@ -71,37 +71,46 @@ def prepare(batch: Batch, cfg: PrepareConfig) -> tuple[Batch, dict[str, Tensor]]
         missing, constant or wholly non-finite; ``flat_traces`` without any live component; ``sparse_traces`` with fewer than
         half of their samples valid).
     """
-    wave = batch.wave[..., : cfg.d_data].transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    wave, valid, live = _mended(wave, batch.valid, batch.live[:, : cfg.d_data])
-    unit, live = _centre(wave, valid, live)
+    raw = batch.wave[..., : cfg.d_data].transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    wave = raw.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    spare = torch.empty_like(wave)
+    inside, live = _sound(raw, batch.valid.float(), batch.live[:, : cfg.d_data], spare)
+    unit, live = _centre(wave, inside, live, spare)
     if cfg.bits:
         wave = mu_law(wave, cfg.bits)
-    wave.mul_(_factor(wave, unit, valid, cfg.normalise) * live[:, :, None])
+    wave.mul_(_factor(wave, unit, inside, cfg.normalise) * live[:, :, None].float())
     if cfg.normalise is Normalise.none:
         wave.clamp_(-_LARGEST, _LARGEST)
     wave = _filled(wave, live, cfg.missing).transpose(1, 2)
     counts = {
-        "nonfinite_samples": (batch.valid & ~valid).sum().float(),
+        "nonfinite_samples": batch.valid.float().sum() - inside.sum(),
         "dead_components": (~live).sum().float(),
         "flat_traces": (~live.any(1)).sum().float(),
-        "sparse_traces": (valid.float().mean(1) < 0.5).sum().float(),
+        "sparse_traces": (inside.mean(1) < 0.5).sum().float(),
     }
-    return batch._replace(wave=wave, valid=valid, live=live), counts
+    return batch._replace(wave=wave, valid=inside > 0, live=live), counts
 
 
-def _mended(wave: Tensor, valid: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A copy of ``wave`` (``B C L``) with 0 for what is not finite, and ``valid`` and ``live`` without it.
+def _sound(raw: Tensor, inside: Tensor, live: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
+    """``inside`` and ``live`` without what is not finite.
 
-    Masks are float32 here: several times faster on a CPU than boolean ones that broadcast.
+    Masks are float32 here and one ``spare`` buffer serves all steps: on a CPU that is several times faster than boolean masks
+    that broadcast and temporaries of the size of the batch.
+
+    Args:
+        raw: ``B C L``.
+        inside: ``B L``, 1 for valid samples, 0 for others.
+        live: ``B C`` bool.
+        spare: ``B C L``, overwritten.
     """
-    mended = wave.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    finite = (mended == wave).float()
-    live = live & (torch.einsum("bcl,bl->bc", finite, valid.float()) > 0)
-    sound = torch.einsum("bcl,bc->bl", finite, live.float()) == live.sum(1)[:, None]
-    return mended, valid & sound & live.any(1)[:, None], live
+    finite = torch.mul(raw, 0.0, out=spare).add_(1.0).nan_to_num_(nan=0.0).mul_(inside[:, None, :])
+    live = live & (finite.amax(2) > 0)
+    components = finite.mul_(live[:, :, None].float()).sum(1)
+    wanted = live.float().sum(1, keepdim=True)
+    return (components == wanted).float().mul_(inside).mul_((wanted > 0).float()), live
 
 
-def _centre(wave: Tensor, valid: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+def _centre(wave: Tensor, inside: Tensor, live: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
     """Take, in place, the mean over valid samples away and divide by half the range; whatever does not count becomes 0.
 
     The middle of the range goes first, which is exact where samples are close to each other: an offset of 1e9 counts costs
@@ -109,37 +118,38 @@ def _centre(wave: Tensor, valid: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         wave: ``B C L``, finite.
+        inside: ``B L``, 1 for valid samples, 0 for others.
+        live: ``B C`` bool.
+        spare: ``B C L``, overwritten.
 
     Returns:
         (half the range ``B C 1``, 1 where that is 0; ``live`` without constant components).
     """
-    some = valid.any(1)[:, None, None]
-    outside = torch.where(valid, 0.0, torch.inf)[:, None, :]
-    high = torch.where(some, (wave - outside).amax(2, keepdim=True), 0.0)
-    low = torch.where(some, (wave + outside).amin(2, keepdim=True), 0.0)
+    some = (inside.amax(1) > 0)[:, None, None]
+    outside = torch.where(inside > 0, 0.0, torch.inf)[:, None, :]
+    high = torch.where(some, torch.sub(wave, outside, out=spare).amax(2, keepdim=True), 0.0)
+    low = torch.where(some, torch.add(wave, outside, out=spare).amin(2, keepdim=True), 0.0)
     half = 0.5 * high - 0.5 * low
     moves = live[:, :, None] & (half >= _SMALLEST)
     unit = torch.where(moves, half, 1.0)
-    inside = valid[:, None, :].float()
-    wave.sub_(0.5 * high + 0.5 * low).mul_(moves / unit).mul_(inside)
-    mean = wave.sum(2, keepdim=True) / _count(valid)
-    wave.sub_(mean).mul_(inside)
+    wave.sub_(0.5 * high + 0.5 * low).mul_(moves.float() / unit).mul_(inside[:, None, :])
+    wave.sub_(wave.sum(2, keepdim=True) / _count(inside)).mul_(inside[:, None, :])
     return unit, moves[:, :, 0]
 
 
-def _count(valid: Tensor) -> Tensor:
+def _count(inside: Tensor) -> Tensor:
     """Valid samples of each trace, at least 1, ``B 1 1``."""
-    return valid.sum(1).clamp(min=1)[:, None, None]
+    return inside.sum(1).clamp(min=1)[:, None, None]
 
 
-def _factor(wave: Tensor, unit: Tensor, valid: Tensor, how: Normalise) -> Tensor:
+def _factor(wave: Tensor, unit: Tensor, inside: Tensor, how: Normalise) -> Tensor:
     """What ``B C L`` waves in units of half their range are multiplied by, ``B C 1``; a zero divisor is 1."""
     if how is Normalise.none:
         return unit
     if how is Normalise.peak:
         divisor = torch.maximum(-wave.amin(2, keepdim=True), wave.amax(2, keepdim=True))
     else:
-        divisor = torch.linalg.vector_norm(wave, dim=2, keepdim=True) / _count(valid).sqrt()
+        divisor = torch.linalg.vector_norm(wave, dim=2, keepdim=True) / _count(inside).sqrt()
     return 1 / torch.where(divisor > 0, divisor, 1.0)
 
 
@@ -147,8 +157,10 @@ def _filled(wave: Tensor, live: Tensor, how: Missing) -> Tensor:
     """Dead components of ``wave`` (``B C L``, zeros) as configured; a trace without any live one stays zero."""
     if how is Missing.zeros or wave.shape[1] == 1:
         return wave
-    first = live.to(torch.uint8).argmax(1)[:, None, None].expand(-1, 1, wave.shape[2])
-    return wave.addcmul_((~live[:, :, None]).float(), wave.gather(1, first))
+    traces, components, samples = wave.shape
+    first = live.to(torch.uint8).argmax(1) + components * torch.arange(traces, device=wave.device)
+    standing = wave.reshape(-1, samples).index_select(0, first)
+    return wave.addcmul_((~live[:, :, None]).float(), standing[:, None, :])
 
 
 def mu_law(wave: Tensor, bits: int) -> Tensor:

@@ -130,6 +130,7 @@ def _trace(rng: np.random.Generator, quirk: Quirk, number: int, name: str) -> tu
     order = quirk.order[number % len(quirk.order)]
     wave = waves(rng, len(order), quirk.lengths[number % len(quirk.lengths)]).astype(quirk.dtype)
     metadata: dict[str, object] = {"trace_name": f"trace{name}", "station_code": f"S{number % 5}", "trace_p_arrival_sample": 1500}
+    metadata["trace_s_arrival_sample"] = 2300
     if quirk.split:
         metadata["split"] = quirk.splits[number % len(quirk.splits)]
     if quirk.events:
