@@ -78,7 +78,7 @@ def draw(curves: Mapping[str, Curve]) -> Figure:
     panels = [(title, [name for name in names if name in curves], log) for title, names, log in _panels(curves)]
     panels = [panel for panel in panels if panel[1]]
     rows, columns = max(1, -(-len(panels) // 2)), 2 if len(panels) > 1 else 1
-    style = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "axes.titlelocation": "left"}
+    style = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
     with mpl.rc_context(style):
         figure = Figure(figsize=(5.5 * columns, 0.3 + 2.4 * rows), dpi=120, layout="constrained")
         FigureCanvasAgg(figure)
@@ -98,7 +98,7 @@ def _panels(curves: Mapping[str, Curve]) -> list[tuple[str, tuple[str, ...], boo
 
 
 def _panel(axis: Axes, title: str, curves: Mapping[str, Curve], *, log: bool) -> None:
-    axis.set_title(title, fontweight="bold", fontsize=9)
+    axis.set_title(title, loc="left", fontweight="bold", fontsize=9)
     axis.set_xlabel("step")
     axis.grid(axis="y", color="#e6e6e6", lw=0.6)
     axis.set_axisbelow(True)
@@ -113,6 +113,8 @@ def _panel(axis: Axes, title: str, curves: Mapping[str, Curve], *, log: bool) ->
             axis.plot(steps, values, color=color, lw=1.6, label=label, marker="." if len(values) < 5 else None)
     if log:
         axis.set_yscale("log")
+    if "samples_per_s" in curves:
+        axis.set_ylim(bottom=0)
     if len(curves) > 1:
         axis.legend(frameon=False, fontsize=8)
 
@@ -124,15 +126,15 @@ def _color(name: str) -> str:
 
 
 def smooth(values: Sequence[float], share: float = 0.05) -> Any:
-    """Running mean over a centred window of this share of the curve, narrower towards its ends.
+    """Running mean over a centred window, cut off at the curve's ends.
 
     Args:
         values: ``N`` of them.
-        share: of N, in 0 … 1.
+        share: of N that the window reaches to either side, in 0 … 1.
     """
     numbers = np.asarray(values, dtype=np.float64)
     half = max(1, int(len(numbers) * share))
     sums = np.concatenate([[0.0], np.cumsum(numbers)])
     place = np.arange(len(numbers))
-    reach = np.minimum(half, np.minimum(place, place[::-1]))
-    return (sums[place + reach + 1] - sums[place - reach]) / (2 * reach + 1)
+    first, end = np.maximum(place - half, 0), np.minimum(place + half + 1, len(numbers))
+    return (sums[end] - sums[first]) / (end - first)

@@ -18,7 +18,9 @@ LAST = "last.ckpt"
 
 
 def best(folder: Path, monitor: tuple[str, str], top: int) -> ModelCheckpoint:
-    """Keeps the ``top`` best checkpoints, judged after each validation: ``step=000200-val_accuracy=0.213.ckpt``.
+    """Keeps the ``top`` best checkpoints, judged after each validation: ``step_000200-val_accuracy_0.213.ckpt``.
+
+    No ``=`` in the name: a command line would read it as a setting.
 
     Args:
         folder: the run folder.
@@ -29,7 +31,7 @@ def best(folder: Path, monitor: tuple[str, str], top: int) -> ModelCheckpoint:
     name = metric.replace("/", "_")
     return ModelCheckpoint(
         dirpath=folder / CHECKPOINTS,
-        filename=f"step={{step:06d}}-{name}={{{metric}:.3f}}",
+        filename=f"step_{{step:06d}}-{name}_{{{metric}:.3f}}",
         auto_insert_metric_name=False,
         monitor=metric,
         mode=mode,

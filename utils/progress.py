@@ -136,7 +136,7 @@ class RunProgress(pl.Callback):
                 TextColumn("{task.fields[status]}", markup=False),
             )
             self._bar = Progress(*columns, console=self.out, auto_refresh=False, expand=True)
-            self._task = self._bar.add_task("", total=max(1, self._total), status="")
+            self._task = self._bar.add_task("starting", total=max(1, self._total), status="")
             self._bar.start()
 
     def _draw(self, trainer: pl.Trainer, activity: str) -> None:

@@ -205,20 +205,48 @@ def _commands(config: Mapping[str, Any], folder: Path, last: Path | None, top: P
     if last:
         found.append(("Train longer" if done else "Go on where it stopped", _go_on(config, last, longer=done)))
     if top or last:
-        start = f"model.checkpoint_path={shlex.quote(str(top or last))}"
-        other = "reconstruction/small" if config["task"]["_name_"] == "contrastive" else "contrastive/small"
-        found.append(("Start another objective from it", f"python train.py experiment={other} {start}"))
-        real = "dataset=seisbench_auto_reg 'dataset.dataset_name=[ETHZ]'"
-        found.append(("Go on with real seismograms", f"python train.py experiment={config['experiment_name']} {real} {start}"))
+        found += _starts(config, f"model.checkpoint_path={top or last}")
     out = console()
     for title, command in found:
         out.print(Text(f"{title}:", style="bold"), Text(command), sep="\n    ", soft_wrap=True)
 
 
+SMALL = {
+    "quickstart": "contrastive/small",
+    "contrastive/small": "contrastive/small",
+    "reconstruction/small": "reconstruction/small",
+}
+"""Experiments that share one architecture, so that each may start from another's checkpoint."""
+
+
+def _starts(config: Mapping[str, Any], start: str) -> list[tuple[str, str]]:
+    """Commands that start new runs from this one's weights.
+
+    Args:
+        config: of this run.
+        start: the setting that names the checkpoint.
+    """
+    own = SMALL.get(config["experiment_name"])
+    if own is None:
+        return [("Start another run from it, by adding to its command", shlex.join([start]))]
+    shape = [word for word in _overrides() if word.startswith(("model.", "encoder.")) and ".checkpoint_path=" not in word]
+    other = next(name for name in SMALL.values() if name != own)
+    found = [("Start another objective from it", shlex.join(["python", "train.py", f"experiment={other}", *shape, start]))]
+    if config["dataset"]["_name_"] == "synthetic":
+        real = ["dataset=seisbench_auto_reg", "dataset.dataset_name=[ETHZ]"]
+        command = shlex.join(["python", "train.py", f"experiment={own}", *real, *shape, start])
+        found.append(("Go on with real seismograms (SeisBench names, or folders in its format)", command))
+    return found
+
+
+def _overrides() -> list[str]:
+    """The command line's settings as they were typed."""
+    return [word.lstrip("+") for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+
+
 def _go_on(config: Mapping[str, Any], last: Path, *, longer: bool) -> str:
     """The command that started this run, from its last checkpoint; a finished one with twice its length."""
-    words = [word.lstrip("+") for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
-    words = [word for word in words if not word.startswith("train.ckpt_path=")]
+    words = [word for word in _overrides() if not word.startswith("train.ckpt_path=")]
     if not any(word.startswith("experiment=") for word in words):
         words.insert(0, f"experiment={config['experiment_name']}")
     if longer:

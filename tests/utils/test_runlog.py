@@ -72,7 +72,7 @@ class TestFolder:
         fit(make(max_epochs=4))
         steps, values = read(place / "metrics.csv")["val/accuracy"]
         ranked = sorted(zip(values, steps, strict=True), reverse=True)[:2]
-        expected = {f"step={step:06d}-val_accuracy={value:.3f}.ckpt" for value, step in ranked} | {"last.ckpt"}
+        expected = {f"step_{step:06d}-val_accuracy_{value:.3f}.ckpt" for value, step in ranked} | {"last.ckpt"}
         assert {file.name for file in (place / "checkpoints").iterdir()} == expected
         last = torch.load(place / "checkpoints" / "last.ckpt", weights_only=True)
         assert last["global_step"] == 24
