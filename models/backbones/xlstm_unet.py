@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.contracts import BACKBONES, Backbone, BackboneConfig
-from models.xlstm.kernels import unknown_kernel
+from models.xlstm.kernels import chosen, unknown_kernel
 from models.xlstm.settings import Activation, BiasInit, BlockSettings, BlockType
 from models.xlstm.stack import Stage, kinds_of
 from utils.errors import demand
@@ -156,7 +156,7 @@ class XLSTMUNet(Backbone):
         self.unfold = nn.ModuleList([nn.Linear(cfg.expand * w, p * w) for p, w in zip(self.pool, widths, strict=False)])
         self.up = nn.ModuleList([stage(width) for width in widths[:-1]])
         self.norm = nn.LayerNorm(cfg.d_model, eps=cfg.norm_eps)
-        self._chosen = "" if cfg.block_type is BlockType.slstm else next(b.chosen for b in self.centre.blocks if b.chosen)
+        self._chosen = "" if cfg.block_type is BlockType.slstm else chosen(cfg.kernels, cfg.chunk_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens ``B T D`` to context ``B T D``, any T of at least 1."""

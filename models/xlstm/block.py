@@ -18,13 +18,7 @@ CELL_EPS = 1e-6
 
 
 class Block(nn.Module, ABC):
-    """A residual block over ``P B T D``; direction p runs along T and meets weights p alone.
-
-    Attributes:
-        chosen: one line about the kernels; empty where there is no choice.
-    """
-
-    chosen: str = ""
+    """A residual block over ``P B T D``; direction p runs along T and meets weights p alone."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -72,8 +66,7 @@ class MLSTMBlock(Block):
         self.skip = no_decay(nn.Parameter(torch.ones(P, inner)))
         self.down = Linears(P, inner, D)
         self.dropout = nn.Dropout(cfg.dropout)
-        chosen = kernel(cfg.kernels, chunk=cfg.chunk_size, soft_cap=cfg.gate_soft_cap, eps=CELL_EPS)
-        self.cell, self.chosen = chosen.cell, chosen.chosen
+        self.cell = kernel(cfg.kernels, chunk=cfg.chunk_size, soft_cap=cfg.gate_soft_cap, eps=CELL_EPS).cell
         self._fill()
 
     @torch.no_grad()

@@ -70,3 +70,8 @@ def kernel(name: str, *, chunk: int, soft_cap: float | None, eps: float) -> Kern
     if unknown_kernel(name):
         raise ConfigError(unknown_kernel(name))
     return KERNELS[name](chunk, soft_cap, eps)
+
+
+def chosen(name: str, chunk: int) -> str:
+    """The line about the backend called ``name``, for the start of a run."""
+    return kernel(name, chunk=chunk, soft_cap=None, eps=0.0).chosen

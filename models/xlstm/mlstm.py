@@ -16,12 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.xlstm.gates import EMPTY, chunk_gates, soft_capped
 from models.xlstm.mlstm_core import Past, attend
 
-EMPTY = -1e30
-"""Scale of a memory that holds nothing; finite, so that differences of two of them are 0 and never NaN."""
-
-QUADRATIC_UP_TO = 64
+QUADRATIC_UP_TO = 128
 """Tokens up to which one quadratic chunk is the fastest form on a CPU (benchmarks/cells_cpu.py)."""
 
 
@@ -56,12 +54,6 @@ def empty_state(q: Tensor, v: Tensor) -> MLSTMState:
     return MLSTMState(memory, q.new_zeros(B, H, D, dtype=dtype), q.new_full((B, H), EMPTY, dtype=dtype))
 
 
-def soft_capped(x: Tensor, cap: float | None) -> Tensor:
-    """cap · tanh(x / cap), in at least float32; x itself where ``cap`` is None."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    return x if cap is None else cap * torch.tanh(x / cap)
-
-
 def mlstm(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *,
     form: Form = Form.auto, chunk: int = 64, soft_cap: float | None = 15.0, eps: float = 1e-6,
@@ -71,7 +63,7 @@ def mlstm(
     Args:
         q, k, v: ``B H T D``, any T of at least 1, any D.
         i, f: ``B H T`` pre-activations of input and forget gate.
-        form: see :class:`Form`; ``auto`` is quadratic up to 64 tokens, chunkwise beyond.
+        form: see :class:`Form`; ``auto`` is quadratic up to 128 tokens, chunkwise beyond.
         chunk: longest chunk of the chunkwise form.
         soft_cap: bound of both pre-activations; None for none.
         eps: added to the normaliser.
@@ -140,29 +132,27 @@ def _chunks(
     state: MLSTMState | None,
 ) -> tuple[Tensor, MLSTMState | None]:
     """The sequence as N chunks at once; N = 1 is the quadratic form. A state comes back where one was given."""
-    with torch.autocast(q.device.type, enabled=False):  # each product below is in the dtype it needs
-        return _chunks_as_typed(q, k, v, soft_capped(i, soft_cap), F.logsigmoid(soft_capped(f, soft_cap)), chunk, eps, state)
+    with torch.autocast(q.device.type, enabled=False):  # every product is in the dtype it needs
+        N = -(-q.shape[2] // chunk)
+        L = -(-q.shape[2] // N)
+        return _chunks_as_typed(q, k, v, chunk_gates(i, f, soft_cap, N, L), eps, state)
 
 
 def _chunks_as_typed(
-    q: Tensor, k: Tensor, v: Tensor, i: Tensor, log_f: Tensor, chunk: int, eps: float, state: MLSTMState | None
+    q: Tensor, k: Tensor, v: Tensor, gates: tuple[Tensor, Tensor, Tensor], eps: float, state: MLSTMState | None
 ) -> tuple[Tensor, MLSTMState | None]:
     B, H, T, _ = q.shape
-    N = -(-T // chunk)
-    L = -(-T // N)
-    if N * L != T:  # a padded token writes nothing (i = EMPTY) and forgets nothing (log f = 0)
+    u, b, peak = gates
+    N, L = u.shape[1:]
+    if N * L != T:
         q, k, v = (F.pad(x, (0, 0, 0, N * L - T)) for x in (q, k, v))
-        i, log_f = F.pad(i, (0, N * L - T), value=EMPTY), F.pad(log_f, (0, N * L - T))
-    i, b = i.reshape(B * H, N, L), log_f.reshape(B * H, N, L).cumsum(-1)
-    u = i - b
-    peak = u.cummax(-1).values
     q, k, v = (x.reshape(B * H * N, L, -1) for x in (q, k, v))
     if N == 1 and state is None:
-        h, _, _ = attend(q, k, v, u.view(-1, L), b.view(-1, L), peak.view(-1, L), None, eps)
+        h, _, _ = attend(q, k, v, u, b, peak, None, eps)
         return h.view(B, H, L, -1).to(v.dtype), None
     past, m = _reach(u, b[..., -1], peak, state)
     M = torch.maximum(peak, m[:, :N, None].to(u.dtype))
-    h, C, n = attend(q, k, v, u.view(-1, L), b.view(-1, L), M.view(-1, L), past, eps)
+    h, C, n = attend(q, k, v, u, b, M, past, eps)
     h = h.view(B, H, N * L, -1)[:, :, :T].to(v.dtype)
     return h, None if state is None or C is None or n is None else _state_after(C[:, N], n[:, N], m[:, N], state)
 
@@ -179,11 +169,12 @@ def _reach(u: Tensor, g: Tensor, peak: Tensor, state: MLSTMState | None) -> tupl
     Returns:
         The reach, and the scale m ``Z R`` of the memory before each chunk (and after the last where a state was given), float64.
     """
-    Z, N, L = u.shape
+    Z, N, _ = u.shape
     rows = N if state is None else N + 1
-    G = F.pad(g.double().cumsum(-1), (1, 0))  # float64: a difference of long sums decides how much is remembered
+    wide = torch.float32 if g.device.type == "mps" else torch.float64  # a difference of long sums decides what is remembered
+    G = F.pad(g.to(wide).cumsum(-1), (1, 0))
     top = peak[..., -1]
-    start = G.new_full((Z, 1), EMPTY) if state is None else state.scale.reshape(Z, 1).double()
+    start = G.new_full((Z, 1), EMPTY) if state is None else state.scale.reshape(Z, 1).to(wide)
     best = torch.maximum(start, (top - G[:, :N]).cummax(-1).values)
     m = G[:, :rows] + torch.cat([start, best], -1)[:, :rows]
     held, top = m.detach(), top.detach()
@@ -195,7 +186,7 @@ def _reach(u: Tensor, g: Tensor, peak: Tensor, state: MLSTMState | None) -> tupl
     if state is not None:
         kept = (G + start - held).exp().to(u.dtype)[..., None]
         memory, norm = kept * state.memory.reshape(Z, 1, -1), kept * state.norm.reshape(Z, 1, -1)
-    return Past(W, memory, norm, write.view(-1, L), read.view(-1, L)), m
+    return Past(W, memory, norm, write, read), m
 
 
 def _state_after(C: Tensor, n: Tensor, m: Tensor, like: MLSTMState) -> MLSTMState:

@@ -5,6 +5,7 @@ exp(−m), where m = b + M is the logarithm of the largest weight a token gives 
 equations 15 and 21–27).
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -19,8 +20,8 @@ class Past(NamedTuple):
         weight: ``Z R N``, what chunk j has left of itself before chunk r (0 for j ≥ r). Takes a gradient.
         memory: ``Z R D·E``, what is left of the memory before the first chunk; None for nothing. Takes a gradient.
         norm: ``Z R D``, the same of the normaliser.
-        write: ``X L``, exp(u − largest u of the chunk). A scale: no gradient.
-        read: ``X L``, exp(scale of the memory − M). A scale: no gradient.
+        write: ``Z N L``, exp(u − largest u of the chunk). A scale: no gradient.
+        read: ``Z N L``, exp(scale of the memory − M). A scale: no gradient.
     """
 
     weight: Tensor
@@ -39,9 +40,9 @@ def attend(
 
     Args:
         q, k, v: ``X L D``, in the dtype of the matrix products; v may have another width E.
-        u: ``X L``, input gate minus b.
-        b: ``X L``, log forget gates summed from the chunk's start.
-        M: ``X L``, running maximum of u and of the memory's scale.
+        u: ``Z N L``, input gate minus b.
+        b: ``Z N L``, log forget gates summed from the chunk's start.
+        M: ``Z N L``, running maximum of u and of the memory's scale.
         past: None where the only chunk has no past.
         eps: added to the normaliser.
 
@@ -66,8 +67,9 @@ class _Attention(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, u: Tensor, b: Tensor, M: Tensor,
         W: Tensor | None, C0: Tensor | None, n0: Tensor | None, write: Tensor | None, read: Tensor | None, eps: float,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-        scale = q.shape[-1] ** -0.5
-        P = (u[:, None, :] - M[:, :, None]).exp_().tril_().mul_(scale)
+        by_row = (len(q), -1)
+        log_scale = -0.5 * math.log(q.shape[-1])
+        P = ((u + log_scale).view(*by_row)[:, None] - M.view(*by_row)[:, :, None]).exp_().tril_()
         A = torch.bmm(q, k.transpose(1, 2)).to(P.dtype).mul_(P)
         s = A.sum(-1)
         top = torch.bmm(A.to(v.dtype), v).to(u.dtype)
@@ -78,14 +80,17 @@ class _Attention(torch.autograd.Function):
             if C0 is not None and n0 is not None:
                 C, n = C.add_(C0), n.add_(n0)
             before, norm = _before(C, n, v, W)
-            qr = q * (read * scale)[..., None].to(q.dtype)
+            qr = q * _reading(read, q)
             top = _plus_product(top, qr, before)
-            s = s + torch.bmm(qr.to(n.dtype), norm).squeeze(-1)
-        floor = (-(b + M)).exp()
-        below = torch.maximum(s.abs(), floor).add_(eps)
+            s = s.add_(torch.bmm(qr.to(n.dtype), norm).squeeze(-1))
+        floor = (b + M).neg_().exp_().view(*by_row)
+        size = s.abs()
+        by_sum = size > floor
+        below = torch.maximum(size, floor).add_(eps)
+        turn = torch.where(by_sum, s.sign() / below, 0.0)
         h = top.div_(below[..., None])
-        ctx.save_for_backward(q, k, v, A, P, W, C, n, kv, kn, write, read, h, s, floor, below)
-        ctx.eps, ctx.given = eps, C0 is not None
+        ctx.save_for_backward(q, k, v, A, P, W, C, n, kv, kn, write, read, h, by_sum, below, turn)
+        ctx.eps, ctx.given, ctx.shape = eps, C0 is not None, u.shape
         return h, C, n
 
     @staticmethod
@@ -93,34 +98,34 @@ class _Attention(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, dh: Tensor, dC: Tensor | None, dn: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        q, k, v, A, P, W, C, n, kv, kn, write, read, h, s, floor, below = ctx.saved_tensors
-        pull = (dh * h).sum(-1)
+        q, k, v, A, P, W, C, n, kv, kn, write, read, h, by_sum, below, turn = ctx.saved_tensors
+        pull = (dh * h).sum(-1).neg_()
         dtop = (dh / below[..., None]).to(v.dtype)
-        by_sum = s.abs() > floor
-        ds = torch.where(by_sum, -pull / below * s.sign(), 0.0)
-        share = ctx.eps / below
-        db, dM = torch.where(by_sum, 0.0, pull * (1.0 - share)), -pull * share
+        ds = pull * turn
+        dM = (pull * ctx.eps).div_(below)
+        db = torch.where(by_sum, 0.0, dM - pull)
+        db, dM = db.view(ctx.shape), dM.view(ctx.shape)
         dS = torch.bmm(dtop, v.transpose(1, 2)).to(A.dtype).add_(ds[..., None]).mul_(P).to(q.dtype)
         dk = torch.bmm(dS.transpose(1, 2), q)
         dv = torch.bmm(A.to(v.dtype).transpose(1, 2), dtop)
         if W is None:
-            du = (dk * k).sum(-1, dtype=s.dtype)
+            du = (dk * k).sum(-1, dtype=ds.dtype).view(ctx.shape)
             return torch.bmm(dS, k), dk, dv, du, db, dM, None, None, None, None, None, None
         before, norm = _before(C, n, v, W)
-        r = (read * q.shape[-1] ** -0.5)[..., None]
+        r = _reading(read, q)
         dqr = torch.bmm(dtop, before.transpose(1, 2)).addcmul_(ds[..., None].to(q.dtype), norm.transpose(1, 2).to(q.dtype))
-        dq = _plus_product(dqr.mul_(r.to(q.dtype)), dS, k)
-        qr = q * r.to(q.dtype)
+        dq = _plus_product(dqr.mul_(r), dS, k)
+        qr = q * r
         dC = _grown(dC, torch.bmm(qr.transpose(1, 2), dtop), C, W)
         dn = _grown(dn, torch.bmm(ds[:, None], qr.to(ds.dtype)), n, W)
         dW = torch.baddbmm(torch.bmm(dn, kn.transpose(1, 2)), dC, kv.transpose(1, 2))
         back = W.transpose(1, 2)
         dkv, dkn = torch.bmm(back, dC).view(len(q), *before.shape[1:]).to(v.dtype), torch.bmm(back, dn).view(len(q), 1, -1)
-        w = write[..., None].to(k.dtype)
+        w = write.view(len(k), -1, 1).to(k.dtype)
         dka = torch.bmm(v, dkv.transpose(1, 2)).add_(dkn.to(k.dtype))
         dk.addcmul_(dka, w)
         dv = dv.baddbmm_(k * w, dkv)
-        du = (dk * k).sum(-1, dtype=s.dtype)
+        du = (dk * k).sum(-1, dtype=ds.dtype).view(ctx.shape)
         start = (dC, dn) if ctx.given else (None, None)
         return dq, dk, dv, du, db, dM, dW, *start, None, None, None
 
@@ -128,9 +133,14 @@ class _Attention(torch.autograd.Function):
 def _written(k: Tensor, v: Tensor, write: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
     """What each chunk leaves in the memory and in its normaliser: ``Z N D·E`` and ``Z N D``, in the dtype of W."""
     Z, _, N = W.shape
-    ka = k * write[..., None].to(k.dtype)
+    ka = k * write.view(len(k), -1, 1).to(k.dtype)
     kv = torch.bmm(ka.transpose(1, 2), v).to(W.dtype)
     return kv.view(Z, N, -1), ka.sum(1, dtype=W.dtype).view(Z, N, -1)
+
+
+def _reading(read: Tensor, q: Tensor) -> Tensor:
+    """What q is multiplied with to read the memory, 1/√D included: ``X L 1``."""
+    return (read * q.shape[-1] ** -0.5).view(len(q), -1, 1).to(q.dtype)
 
 
 def _before(C: Tensor, n: Tensor, v: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
