@@ -72,21 +72,23 @@ def prepare(batch: Batch, cfg: PrepareConfig) -> tuple[Batch, dict[str, Tensor]]
         half of their samples valid).
     """
     raw = batch.wave[..., : cfg.d_data].transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    wave = raw.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    spare = torch.empty_like(wave)
-    inside, live = _sound(raw, batch.valid.float(), batch.live[:, : cfg.d_data], spare)
-    unit, live = _centre(wave, inside, live, spare)
+    wave = torch.empty_like(raw)
+    given = batch.valid.float()
+    inside, live = _sound(raw, given, batch.live[:, : cfg.d_data], spare=wave)
+    count = inside.sum(1)
+    torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0, out=wave)
+    unit, live = _centre(wave, inside, count, live)
     if cfg.bits:
         wave = mu_law(wave, cfg.bits)
-    wave.mul_(_factor(wave, unit, inside, cfg.normalise) * live[:, :, None].float())
+    wave.mul_(_factor(wave, unit, count, cfg.normalise) * live[:, :, None].float())
     if cfg.normalise is Normalise.none:
         wave.clamp_(-_LARGEST, _LARGEST)
     wave = _filled(wave, live, cfg.missing).transpose(1, 2)
     counts = {
-        "nonfinite_samples": batch.valid.float().sum() - inside.sum(),
+        "nonfinite_samples": given.sum() - count.sum(),
         "dead_components": (~live).sum().float(),
         "flat_traces": (~live.any(1)).sum().float(),
-        "sparse_traces": (inside.mean(1) < 0.5).sum().float(),
+        "sparse_traces": (count < 0.5 * inside.shape[1]).sum().float(),
     }
     return batch._replace(wave=wave, valid=inside > 0, live=live), counts
 
@@ -94,8 +96,8 @@ def prepare(batch: Batch, cfg: PrepareConfig) -> tuple[Batch, dict[str, Tensor]]
 def _sound(raw: Tensor, inside: Tensor, live: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
     """``inside`` and ``live`` without what is not finite.
 
-    Masks are float32 here and one ``spare`` buffer serves all steps: on a CPU that is several times faster than boolean masks
-    that broadcast and temporaries of the size of the batch.
+    Masks are float32 here and all steps share one buffer: on a CPU that is several times faster than boolean masks that
+    broadcast and temporaries of the size of the batch.
 
     Args:
         raw: ``B C L``.
@@ -110,7 +112,7 @@ def _sound(raw: Tensor, inside: Tensor, live: Tensor, spare: Tensor) -> tuple[Te
     return (components == wanted).float().mul_(inside).mul_((wanted > 0).float()), live
 
 
-def _centre(wave: Tensor, inside: Tensor, live: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
+def _centre(wave: Tensor, inside: Tensor, count: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
     """Take, in place, the mean over valid samples away and divide by half the range; whatever does not count becomes 0.
 
     The middle of the range goes first, which is exact where samples are close to each other: an offset of 1e9 counts costs
@@ -119,37 +121,33 @@ def _centre(wave: Tensor, inside: Tensor, live: Tensor, spare: Tensor) -> tuple[
     Args:
         wave: ``B C L``, finite.
         inside: ``B L``, 1 for valid samples, 0 for others.
+        count: ``B``, valid samples.
         live: ``B C`` bool.
-        spare: ``B C L``, overwritten.
 
     Returns:
         (half the range ``B C 1``, 1 where that is 0; ``live`` without constant components).
     """
-    some = (inside.amax(1) > 0)[:, None, None]
-    outside = torch.where(inside > 0, 0.0, torch.inf)[:, None, :]
-    high = torch.where(some, torch.sub(wave, outside, out=spare).amax(2, keepdim=True), 0.0)
-    low = torch.where(some, torch.add(wave, outside, out=spare).amin(2, keepdim=True), 0.0)
+    some = (count > 0)[:, None, None]
+    # samples that do not count are −∞ while the highest is sought, then +∞ for the lowest, then 0
+    high = wave.sub_(torch.where(inside > 0, 0.0, torch.inf)[:, None, :]).amax(2, keepdim=True)
+    low = wave.nan_to_num_(neginf=torch.inf, posinf=torch.inf).amin(2, keepdim=True)
+    high, low = torch.where(some, high, 0.0), torch.where(some, low, 0.0)
     half = 0.5 * high - 0.5 * low
     moves = live[:, :, None] & (half >= _SMALLEST)
     unit = torch.where(moves, half, 1.0)
-    wave.sub_(0.5 * high + 0.5 * low).mul_(moves.float() / unit).mul_(inside[:, None, :])
-    wave.sub_(wave.sum(2, keepdim=True) / _count(inside)).mul_(inside[:, None, :])
+    wave.sub_(0.5 * high + 0.5 * low).mul_(moves.float() / unit).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+    wave.sub_(wave.sum(2, keepdim=True) / count.clamp(min=1)[:, None, None]).mul_(inside[:, None, :])
     return unit, moves[:, :, 0]
 
 
-def _count(inside: Tensor) -> Tensor:
-    """Valid samples of each trace, at least 1, ``B 1 1``."""
-    return inside.sum(1).clamp(min=1)[:, None, None]
-
-
-def _factor(wave: Tensor, unit: Tensor, inside: Tensor, how: Normalise) -> Tensor:
+def _factor(wave: Tensor, unit: Tensor, count: Tensor, how: Normalise) -> Tensor:
     """What ``B C L`` waves in units of half their range are multiplied by, ``B C 1``; a zero divisor is 1."""
     if how is Normalise.none:
         return unit
     if how is Normalise.peak:
         divisor = torch.maximum(-wave.amin(2, keepdim=True), wave.amax(2, keepdim=True))
     else:
-        divisor = torch.linalg.vector_norm(wave, dim=2, keepdim=True) / _count(inside).sqrt()
+        divisor = torch.linalg.vector_norm(wave, dim=2, keepdim=True) / count.clamp(min=1)[:, None, None].sqrt()
     return 1 / torch.where(divisor > 0, divisor, 1.0)
 
 
