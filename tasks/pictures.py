@@ -39,6 +39,7 @@ class Pictures(pl.Callback):
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.folder = folder(config) / PICTURES
         self.traces = int(config["pictures"]["traces"])
+        self.writes = not config["trainer"]["fast_dev_run"]
         self._cost = 0.0
         self._drawn = 0.0
         self._step = -1
@@ -62,7 +63,7 @@ class Pictures(pl.Callback):
         self._step, began = trainer.global_step, time.monotonic()
         try:
             for name, figure in self._figures(trainer, module).items():
-                if trainer.is_global_zero and not trainer.fast_dev_run:
+                if trainer.is_global_zero and self.writes:
                     save(figure, self.folder / f"{name}.png")
                     self._show(trainer, name, figure)
         except DRAWING_FAULTS as error:
@@ -84,11 +85,12 @@ class Pictures(pl.Callback):
 
     def _examples(self, trainer: pl.Trainer, module: WaveModule) -> Batch:
         """Fetched once; the dev split's first traces, on this rank's device."""
-        if self._batch is None:
-            part = trainer.datamodule.parts[Split.dev]  # type: ignore[attr-defined]
+        batch = self._batch
+        if batch is None:
+            part = trainer.datamodule.parts[Split.dev]  # type: ignore[attr-defined]  # Lightning sets it from outside the class
             batch = part.__getitems__([(0, n) for n in range(min(self.traces, len(part)))])
-            self._batch = module.transfer_batch_to_device(batch, trainer.strategy.root_device, 0)
-        return self._batch
+            self._batch = batch = module.transfer_batch_to_device(batch, trainer.strategy.root_device, 0)
+        return batch
 
     @staticmethod
     def _show(trainer: pl.Trainer, name: str, figure: Figure) -> None:

@@ -78,8 +78,7 @@ def draw(curves: Mapping[str, Curve]) -> Figure:
     panels = [(title, [name for name in names if name in curves], log) for title, names, log in _panels(curves)]
     panels = [panel for panel in panels if panel[1]]
     rows, columns = max(1, -(-len(panels) // 2)), 2 if len(panels) > 1 else 1
-    style = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
-    with mpl.rc_context(style):
+    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
         figure = Figure(figsize=(5.5 * columns, 0.3 + 2.4 * rows), dpi=120, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()

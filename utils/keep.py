@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
+from utils.pace import interval
+
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 LAST = "last.ckpt"
@@ -153,7 +155,7 @@ class Interrupt(pl.Callback):
         self._step = trainer.global_step
         if trainer.world_size == 1:
             self._agreed = self.asked
-        elif self._step % trainer.log_every_n_steps == 0:
+        elif self._step % interval(trainer) == 0:
             self._agreed = trainer.strategy.reduce_boolean_decision(self.asked, all=False)
         if self._agreed:
             self.save(trainer)

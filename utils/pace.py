@@ -67,6 +67,11 @@ class Pace:
         return samples / seconds if seconds > 0 else 0.0
 
 
+def interval(trainer: pl.Trainer) -> int:
+    """Optimizer steps between two rows of the metrics."""
+    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]  # Lightning sets it from outside the class
+
+
 @final
 class Throughput(pl.Callback):
     """Logs ``samples_per_s``, ``tokens_per_s`` (over the logging interval, all ranks, without validation) and ``learning_rate``.
@@ -96,7 +101,7 @@ class Throughput(pl.Callback):
         self.pace.add(len(batch.wave) * trainer.world_size)
         self.pace.resume()
         step = trainer.global_step
-        if step % trainer.log_every_n_steps or step == self._logged_at:
+        if step % interval(trainer) or step == self._logged_at:
             return
         self._logged_at = step
         pl_module.log("learning_rate", self._rate)

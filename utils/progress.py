@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from torch import Tensor
 
 from utils.console import console, duration
-from utils.pace import Throughput
+from utils.pace import Throughput, interval
 
 REFRESH = 0.25
 """Seconds between two drawings of the bar."""
@@ -49,6 +49,7 @@ class RunProgress(pl.Callback):
         self._first = 0
         self._began = self._drawn = 0.0
         self._values: dict[str, float] = {}
+        self._line = ""
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say why nothing moves yet."""
@@ -71,7 +72,7 @@ class RunProgress(pl.Callback):
         step, now = trainer.global_step, self._clock()
         if step == self._first + 1 and not self._began:
             self._began = now
-        if step % trainer.log_every_n_steps == 0 or "train/loss" not in self._values:
+        if step % interval(trainer) == 0 or "train/loss" not in self._values:
             self._read(trainer, "train/loss")
         first, later = LINE_EVERY
         every = REFRESH if self._bar is not None else first if now - self._began < 300 else later
@@ -148,8 +149,11 @@ class RunProgress(pl.Callback):
             self._bar.update(
                 self._task, total=max(1, self._total), completed=step, description=activity, status=status, refresh=True
             )
-        elif self._total and status:
-            self.out.print(f"step {step}/{self._total} ({step / self._total:.0%})  {status}", markup=False, soft_wrap=True)
+            return
+        line = f"step {step}/{self._total} ({step / max(1, self._total):.0%})  {status}"
+        if self._total and status and line != self._line:
+            self._line = line
+            self.out.print(line, markup=False, soft_wrap=True)
 
     def _close(self) -> None:
         if self._bar is not None:

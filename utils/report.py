@@ -35,8 +35,9 @@ def greet(config: Mapping[str, Any], module: Any, data: Any, trainer: pl.Trainer
     if not trainer.is_global_zero:
         return
     sizes = {split: len(data.parts[split]) for split in ("train", "dev")}
+    trial = config["trainer"]["fast_dev_run"]
     rows = [
-        ("run folder", "none: a trial run writes nothing" if trainer.fast_dev_run else str(trainer.default_root_dir)),
+        ("run folder", "none: a trial run writes nothing" if trial else str(trainer.default_root_dir)),
         ("device", _device(trainer)),
         ("data", f"{data.source.describe()}\n{sizes['train']:,} traces to train on, {sizes['dev']:,} to validate on"),
         ("model", _model(config, module)),
@@ -56,7 +57,7 @@ def farewell(config: Mapping[str, Any], module: Any, trainer: pl.Trainer) -> Non
     """
     if not trainer.is_global_zero:
         return
-    if trainer.fast_dev_run:
+    if config["trainer"]["fast_dev_run"]:
         console().print("The trial run went through: one training step, one validation batch. Nothing was written.")
         return
     folder = Path(trainer.default_root_dir)
@@ -121,7 +122,7 @@ def _plan(config: Mapping[str, Any], traces: int, trainer: pl.Trainer) -> str:
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     epoch = math.ceil(batches / settings["accumulate_grad_batches"])
     samples = f"{window * settings['accumulate_grad_batches']} windows a step"
-    if trainer.fast_dev_run:
+    if config["trainer"]["fast_dev_run"]:
         return f"one step, {samples}"
     if settings["max_steps"] != -1:
         return f"{settings['max_steps']:,} steps ({settings['max_steps'] / max(1, epoch):.1f} epochs), {samples}"
