@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+import train
 from tasks.pictures import Pictures
 from utils import runlog
 from utils.errors import CheckpointError, ConfigError
@@ -160,6 +161,24 @@ class TestInterrupt:
         relative = last.relative_to(Path.cwd())
         assert f"python train.py loader.batch_size=4 experiment=group/tiny train.ckpt_path={relative}\n" in out
         assert "never validated" in out
+
+    def test_the_command_exits_with_130(
+        self, make: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = make()
+        press = Press(5)
+        monkeypatch.setattr(
+            run.module,
+            "on_before_optimizer_step",
+            lambda opt: press.on_before_optimizer_step(run.module.trainer, run.module, opt),
+        )
+        monkeypatch.setattr("tasks.build.check", lambda config: None)
+        monkeypatch.setattr("tasks.build.adopt_architecture", lambda config, stated: config)
+        monkeypatch.setattr("tasks.build.build", lambda config: run)
+        with pytest.raises(SystemExit) as end:
+            train.train(run.config, [])
+        assert end.value.code == 130
+        assert "Stopped early" in capsys.readouterr().out
 
     def test_twice_stops_at_once(self, make: Callable[..., Any], place: Path) -> None:
         run = make()
