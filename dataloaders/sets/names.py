@@ -7,13 +7,13 @@ from utils.errors import DataError, did_you_mean
 
 SIZES = {
     "AQ2009Counts": "", "AQ2009GM": "", "BohemiaSaxony": "", "CEED": "", "CREW": "", "CWA": "", "CWANoise": "",
-    "EQSDenoiserEvents": "", "EQSDenoiserNoise": "", "ETHZ": "about 22 GB", "GEOFON": "about 26 GB",
+    "EQSDenoiserEvents": "", "EQSDenoiserNoise": "", "ETHZ": "about 22 GB", "GEOFON": "some 25 GB",
     "ISC_EHB_DepthPhases": "", "InstanceCounts": "about 160 GB", "InstanceGM": "about 160 GB", "InstanceNoise": "about 20 GB",
     "Iquique": "about 5 GB", "LFEStacksCascadiaBostock2015": "", "LFEStacksMexicoFrank2014": "",
-    "LFEStacksSanAndreasShelly2017": "", "LenDB": "about 20 GB", "MLAAPDE": "more than 75 GB", "Meier2019JGR": "",
-    "NEIC": "about 75 GB", "OBS": "about 45 GB", "OBST2024": "", "PNW": "tens of GB", "PNWAccelerometers": "",
+    "LFEStacksSanAndreasShelly2017": "", "LenDB": "", "MLAAPDE": "", "Meier2019JGR": "",
+    "NEIC": "about 75 GB", "OBS": "", "OBST2024": "", "PNW": "tens of GB", "PNWAccelerometers": "",
     "PNWExotic": "", "PNWNoise": "", "PiSDL": "", "Ross2018GPD": "", "Ross2018JGRFM": "", "Ross2018JGRPick": "",
-    "SCEDC": "about 660 GB", "STEAD": "about 70 GB", "TXED": "about 70 GB", "VCSEIS": "",
+    "SCEDC": "about 660 GB", "STEAD": "about 85 GB", "TXED": "", "VCSEIS": "",
 }  # fmt: skip
 """Waveform sets of SeisBench that this project can read, each with its rough size on disk (empty: not known)."""
 

@@ -310,7 +310,7 @@ def test_names(published_sets, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"needs metadata.csv and waveforms.hdf5"):
         folder_of(str(tmp_path))
     monkeypatch.setenv("SEISBENCH_CACHE_ROOT", str(tmp_path))
-    with pytest.raises(DataError, match=rf"about 70 GB\) with: python -m dataloaders.download STEAD\nIt goes to {tmp_path}"):
+    with pytest.raises(DataError, match=rf"about 85 GB\) with: python -m dataloaders.download STEAD\nIt goes to {tmp_path}"):
         folder_of("stead")
 
 
