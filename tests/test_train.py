@@ -136,8 +136,8 @@ def test_killed_and_resumed_a_run_ends_where_the_undisturbed_one_does():
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert last.is_file(), process.stdout.read()
+    said, _ = process.communicate()
+    assert last.is_file(), said
     stopped = checkpoint.read(last).step
     assert 0 < stopped < 120
     assert stopped % 7 == 0 or stopped % 60 == 0

@@ -1,0 +1,106 @@
+"""On a CUDA device: the large experiments in bf16, no host synchronisation in a step, the same numbers as on the CPU."""
+
+import pytest
+import torch
+from composing import composed
+
+from dataloaders.batch import Batch, DataSpec
+from dataloaders.normalise import PrepareConfig, prepare
+from models.xlstm.mlstm import Form, mlstm
+from tasks import build
+from utils.optim import OPTIMIZERS
+from utils.rng import Draw
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+LARGE = [
+    ("contrastive/xlstm_unet_seisbench", 8),
+    ("contrastive/xlstm_unet_seisbench_large", 4),
+    ("xlstm_large/mlstm_11m_unet", 4),
+    ("xlstm_large/pure_mlstm_sequential_12m_foundation", 8),
+]
+
+
+def batch(size, samples, device):
+    """Random waves with a gap, a missing component and an offset."""
+    generator = torch.Generator().manual_seed(size)
+    wave = torch.randn(size, samples, 3, generator=generator).cumsum(1) * 100 + 1e4
+    valid = torch.ones(size, samples, dtype=torch.bool)
+    valid[0, samples // 2 :] = False
+    live = torch.ones(size, 3, dtype=torch.bool)
+    live[-1, 1] = False
+    made = Batch(wave, valid, live, torch.arange(size), torch.ones(size, dtype=torch.int64))
+    return Batch(*(None if value is None else value.to(device) for value in made))
+
+
+def module_on(device, *overrides, samples=4096):
+    torch.manual_seed(0)
+    return build.build_module(composed(*overrides), DataSpec(samples=samples)).to(device)
+
+
+def step(module, raw):
+    prepared, _ = prepare(raw, module.prepare_cfg)
+    return module.task.step(module.network, prepared, module.draw(raw, evaluating=False))
+
+
+@pytest.mark.parametrize(("experiment", "size"), LARGE)
+def test_a_step_of_each_large_experiment_in_bf16_without_host_synchronisation(experiment, size):
+    module = module_on("cuda", f"experiment={experiment}")
+    optimizer = OPTIMIZERS.build(module.config["optimizer"], modules=[module.network, module.task])
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    for repeat in range(2):  # the first may compile and allocate
+        raw = batch(size, 4096, "cuda")
+        torch.cuda.set_sync_debug_mode("error" if repeat else "default")
+        try:
+            with torch.autocast("cuda", torch.bfloat16):
+                output = step(module, raw)
+            (output.loss + output.penalty).backward()
+            norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert torch.isfinite(output.loss)
+        assert torch.isfinite(norm)
+    moved = [name for name, value in module.named_parameters() if not torch.equal(value, before[name])]
+    assert len(moved) > 0.9 * len(before)
+
+
+@pytest.mark.parametrize("experiment", ["contrastive/small", "reconstruction/small"])
+def test_cpu_and_gpu_agree_in_float32(experiment):
+    extra = ["quantizer=nearest", "quantizer.revive_below=0"] if "contrastive" in experiment else []
+    own = [f"experiment={experiment}", *extra]
+    cpu, gpu = (module_on(device, *own, samples=1024).eval() for device in ("cpu", "cuda"))
+    gpu.load_state_dict(cpu.state_dict())
+    outputs = [step(module, batch(4, 1024, device)) for module, device in ((cpu, "cpu"), (gpu, "cuda"))]
+    for module, output in zip((cpu, gpu), outputs, strict=True):
+        (output.loss + output.penalty).backward()
+        assert output.count == outputs[0].count.to(output.count.device), module
+    assert outputs[1].loss.item() == pytest.approx(outputs[0].loss.item(), rel=1e-3)
+    ours, theirs = (torch.cat([p.grad.flatten().cpu() for p in m.parameters() if p.grad is not None]) for m in (cpu, gpu))
+    assert (ours - theirs).norm() <= 2e-2 * ours.norm()
+
+
+def test_random_numbers_and_preparation_are_the_same_on_both_devices():
+    keys = torch.tensor([0, 3, 7]), torch.tensor([5, 2**40, 1])
+    cpu, gpu = (Draw(9, *(key.to(device) for key in keys)) for device in ("cpu", "cuda"))
+    assert torch.equal(cpu.uniform("a", 50), gpu.uniform("a", 50).cpu())
+    assert torch.equal(cpu.integers("b", 100, 50), gpu.integers("b", 100, 50).cpu())
+    (one, _), (other, _) = (prepare(batch(3, 512, device), PrepareConfig()) for device in ("cpu", "cuda"))
+    assert torch.allclose(one.wave, other.wave.cpu(), atol=1e-4)
+    assert torch.equal(one.valid, other.valid.cpu())
+
+
+@pytest.mark.parametrize("width", [64, 96])
+@pytest.mark.parametrize("length", [64, 200, 1024])
+def test_the_cell_in_bf16_stays_near_float64(length, width):
+    torch.manual_seed(1)
+    q, k, v = (torch.randn(2, 4, length, width, device="cuda") for _ in range(3))
+    i, f = torch.randn(2, 4, length, device="cuda"), torch.randn(2, 4, length, device="cuda") + 3
+    exact = mlstm(q.double(), k.double(), v.double(), i.double(), f.double(), form=Form.quadratic)
+    norm = torch.nn.functional.layer_norm
+    for form in (Form.quadratic, Form.chunkwise):
+        with torch.autocast("cuda", torch.bfloat16):
+            rough = mlstm(q.bfloat16(), k.bfloat16(), v.bfloat16(), i, f, form=form)
+        difference = norm(rough.double(), (width,), eps=1e-6) - norm(exact, (width,), eps=1e-6)
+        assert difference.norm() <= 2e-2 * norm(exact, (width,), eps=1e-6).norm()
