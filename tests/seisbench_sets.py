@@ -47,10 +47,10 @@ class Quirk:
 
 PUBLISHED = {
     "ETHZ": Quirk(lengths=(5000, 6000, 3000), bucket=4),
-    "GEOFON": Quirk(split=False, order=("ZNE", "Z")),
+    "GEOFON": Quirk(split=False, order=("ZNE", "Z"), rates=(20.0, 50.0, 100.0, 200.0)),
     "STEAD": Quirk(order=("ENZ",), orders_in_metadata=False, rate_in_metadata=False),
     "InstanceCounts": Quirk(chunks=("_a", "_b"), dtype="float16"),
-    "MLAAPDE": Quirk(dimensions="WC", bucket=7),
+    "MLAAPDE": Quirk(dimensions="WC", bucket=7, rates=(40.0,)),
     "Iquique": Quirk(bucket=0, order=("ZNE", "Z12")),
     "PNW": Quirk(dtype="int32", order=("Z", "NE")),
     "OBST2024": Quirk(order=("Z12H",), split=False, events=False, extra={"event_id": "ev"}),

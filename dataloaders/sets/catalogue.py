@@ -1,13 +1,15 @@
 """Every trace of a list of sets as a few integers: 1.2 million traces are some 50 MB, and nothing else is looked up later."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
 from dataloaders.sets.index import Piece, index_chunk
 from dataloaders.sets.layout import Layout
 from dataloaders.sets.names import chunks_of, folder_of
+from dataloaders.sets.resample import ratio_of
 from dataloaders.sets.splits import UNUSED, split_by_event
 from utils.errors import DataError
 
@@ -23,9 +25,12 @@ class Catalogue:
         block_file: file of each block.
         layouts: distinct layouts.
         which: set of each trace.
-        block, row, first, length: where it is: block, row in it, first sample, number of samples, at its own rate.
+        block, row, first, stored: where it is: block, row in it, first sample, number of samples, at its own rate.
+        length: number of samples that windows are cut from: ``stored``, or what resampling makes of it.
         layout: number of its layout.
-        rate: in Hz, NaN where unknown.
+        rate: its own, in Hz, NaN where unknown.
+        ratios: distinct ratios of resampling, the first is 1.
+        ratio: number of its ratio: its samples as read for each stored one.
         split: 0 train, 1 dev, 2 test, −1 none.
         event: 64-bit hash of its event's identifier.
     """
@@ -39,9 +44,12 @@ class Catalogue:
     block: np.ndarray
     row: np.ndarray
     first: np.ndarray
+    stored: np.ndarray
     length: np.ndarray
     layout: np.ndarray
     rate: np.ndarray
+    ratios: tuple[Fraction, ...]
+    ratio: np.ndarray
     split: np.ndarray
     event: np.ndarray
 
@@ -52,6 +60,31 @@ class Catalogue:
         """``B 3`` bool: which of Z, N, E these traces have."""
         table = np.array([[at >= 0 for at in layout.take] for layout in self.layouts], bool).reshape(-1, 3)
         return table[self.layout[traces]]
+
+    def at_100_hz(self) -> "Catalogue":
+        """The same traces as they are at 100 Hz; those whose rate has no usable ratio to it stay as they are stored."""
+        rates, which = np.unique(self.rate, return_inverse=True)
+        found = [ratio_of(rate) or Fraction(1) for rate in rates.tolist()]
+        ratios = tuple(dict.fromkeys([Fraction(1), *found]))
+        if len(ratios) == 1:
+            return self
+        ratio = np.array([ratios.index(each) for each in found], np.int32)[which.reshape(-1)]
+        up, down = (np.array(part, np.int64)[ratio] for part in zip(*(each.as_integer_ratio() for each in ratios), strict=True))
+        return replace(self, ratios=ratios, ratio=ratio, length=-(-self.stored.astype(np.int64) * up // down))
+
+    def onsets(self, traces: np.ndarray, sample: np.ndarray) -> np.ndarray:
+        """Onsets in the metadata, counted in stored samples, as samples of the traces as they are read.
+
+        Args:
+            traces: ``B`` numbers in the catalogue.
+            sample: ``B`` or ``B P`` from the beginning of each trace; NaN stays NaN.
+
+        Returns:
+            float64 of the shape of ``sample``, not rounded.
+        """
+        ratio = np.array([float(each) for each in self.ratios])[self.ratio[traces]]
+        sample = np.asarray(sample, np.float64)
+        return sample * ratio.reshape(-1, *[1] * (sample.ndim - 1))
 
     def trace_name(self, trace: int) -> str:
         """Set, block and row of a trace, for messages."""
@@ -97,6 +130,7 @@ def _join(names: list[str], pieces: list[Piece]) -> Catalogue:
         blocks, layouts = blocks + len(piece.blocks), layouts + len(piece.layouts)
         for key, values in piece.columns.items():
             columns[key].append(values)
+    joined = {key: np.concatenate(values) for key, values in columns.items()}
     return Catalogue(
         names=tuple(names),
         files=tuple(str(piece.waveforms) for piece in pieces),
@@ -104,5 +138,8 @@ def _join(names: list[str], pieces: list[Piece]) -> Catalogue:
         block_file=np.repeat(np.arange(len(pieces), dtype=np.int32), [len(piece.blocks) for piece in pieces]),
         layouts=tuple(layout for piece in pieces for layout in piece.layouts),
         which=np.repeat(np.array([piece.which for piece in pieces], np.int16), [len(piece) for piece in pieces]),
-        **{key: np.concatenate(values) for key, values in columns.items()},
+        ratios=(Fraction(1),),
+        ratio=np.zeros(len(joined["stored"]), np.int32),
+        length=joined["stored"],
+        **joined,
     )

@@ -121,7 +121,7 @@ def _positions(
     spans = [_clip(numbers[:, 2 + 2 * number : 4 + 2 * number], sizes[number]) for number in (0, 1)]
     (c0, c1), (s0, s1) = spans[components], spans[1 - components]
     columns = {"axis": axis, "row": row.astype(np.int32), "first": s0.astype(np.int32)}
-    return columns | {"length": np.maximum(s1 - s0, 0).astype(np.int32)}, c0, np.maximum(c1 - c0, 0)
+    return columns | {"stored": np.maximum(s1 - s0, 0).astype(np.int32)}, c0, np.maximum(c1 - c0, 0)
 
 
 def _clip(span: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

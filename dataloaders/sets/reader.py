@@ -8,6 +8,8 @@ import h5py
 import numpy as np
 
 from dataloaders.sets.catalogue import Catalogue
+from dataloaders.sets.layout import Layout
+from dataloaders.sets.resample import reach, resample
 from utils.errors import DataError
 
 _OPEN_BLOCKS = 8192
@@ -53,7 +55,7 @@ class Reader:
 
         Args:
             traces: ``B`` numbers in the catalogue.
-            start: ``B``, first sample of the window within the trace.
+            start: ``B``, first sample of the window within the trace as it is read (at 100 Hz where it is resampled).
             count: ``B``, samples to read, at most ``samples``; the rest is 0.
             samples: L.
 
@@ -92,22 +94,37 @@ class Reader:
 
     def _cut(self, trace: int, start: int, count: int, out: np.ndarray) -> None:
         """Write ``count`` samples of a trace into ``out``, ``3 L``."""
-        catalogue = self.catalogue
-        layout = catalogue.layouts[catalogue.layout[trace]]
-        first = int(catalogue.first[trace]) + start
-        source = self._dataset(int(catalogue.block[trace]))
+        layout = self.catalogue.layouts[self.catalogue.layout[trace]]
         kept = [at for at in layout.take if at >= 0]
         low, high = min(kept, default=0), max(kept, default=-1) + 1
-        index: list[int | slice] = [slice(low, high), slice(first, first + count)]
-        if layout.components:
-            index.reverse()
-        if layout.axis >= 0:
-            index.insert(layout.axis, int(catalogue.row[trace]))
-        piece = source[tuple(index)]
-        piece = narrowed(piece.T if layout.components else piece)
+        cut = self._resampled if self.catalogue.ratio[trace] and count and kept else self._stored
+        piece = narrowed(cut(trace, layout, slice(low, high), start, count))
         for component, at in enumerate(layout.take):
             if at >= 0:
                 out[component, :count] = piece[at - low]
+
+    def _stored(self, trace: int, layout: Layout, components: slice, start: int, count: int) -> np.ndarray:
+        """``C count`` samples of a trace at its own rate."""
+        first = int(self.catalogue.first[trace]) + start
+        index: list[int | slice] = [components, slice(first, first + count)]
+        if layout.components:
+            index.reverse()
+        if layout.axis >= 0:
+            index.insert(layout.axis, int(self.catalogue.row[trace]))
+        piece = self._dataset(int(self.catalogue.block[trace]))[tuple(index)]
+        return piece.T if layout.components else piece
+
+    def _resampled(self, trace: int, layout: Layout, components: slice, start: int, count: int) -> np.ndarray:
+        """``C count`` samples of a trace at 100 Hz, as if all of it were resampled; beyond its ends its last sample goes on."""
+        ratio = self.catalogue.ratios[self.catalogue.ratio[trace]]
+        first, end = reach(start, count, ratio)
+        inside, outside = max(first, 0), min(end, int(self.catalogue.stored[trace]))
+        piece = self._stored(trace, layout, components, inside, outside - inside)
+        if inside > first or outside < end:
+            # zeros instead would make a step of the height of the offset
+            piece = np.pad(piece, ((0, 0), (inside - first, end - outside)), "edge")
+        skipped = start - first * ratio.numerator // ratio.denominator
+        return resample(piece, ratio)[:, skipped : skipped + count]
 
     def _count_damage(self, trace: int, error: Exception) -> None:
         if not self.damaged:

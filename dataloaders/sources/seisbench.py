@@ -1,5 +1,6 @@
 """SeisBench sets for pretraining: any list of names or folders, without labels."""
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,16 +14,23 @@ from dataloaders.normalise import PrepareConfig
 from dataloaders.sets.catalogue import Catalogue, open_sets
 from dataloaders.sets.part import TracePart
 from dataloaders.sets.reader import Reader
+from dataloaders.sets.resample import RATE, is_100_hz, known
 from dataloaders.sets.splits import SPLITS, in_fraction
 from utils.errors import DataError, demand
 
-RATE = 100.0
-"""Hz, of everything the networks see."""
+_REFUSED = """
+Networks see 100 Hz. Resample such traces while reading with dataset.other_rates=resample, or leave them out with \
+dataset.other_rates=skip"""
+_UNKNOWN = """
+Correct column 'trace_sampling_rate_hz' of the metadata, or leave all traces that are not at 100 Hz out with \
+dataset.other_rates=skip"""
 
 
 class OtherRates(str, Enum):
     """What happens to traces that are not sampled at 100 Hz."""
 
+    resample = "resample"
+    """Their windows are resampled to 100 Hz while they are read; how many and from which rates is in the table at the start."""
     refuse = "refuse"
     """The run stops before training and names them."""
     skip = "skip"
@@ -45,10 +53,10 @@ class SeisBenchConfig(PrepareConfig):
     """Decides the 60/10/30 split by event of sets without a split, and the subset of ``training_fraction``."""
     min_samples: int = 400
     """Traces shorter than this are left out; longer ones that do not fill a window are padded."""
-    other_rates: OtherRates = OtherRates.refuse
-    """Traces that are not sampled at 100 Hz: refuse the set, or skip them."""
+    other_rates: OtherRates = OtherRates.resample
+    """Traces that are not sampled at 100 Hz: resample them while reading, refuse the set, or skip them."""
     preload: bool = False
-    """Keep the waveforms in memory (float32 at 100 Hz: 1.2 kB a second and trace)."""
+    """Keep the waveforms in memory as they are stored (float32 at 100 Hz: 1.2 kB a second and trace)."""
     max_damaged_fraction: float = 0.01
     """Share of a split's traces that may turn out damaged while reading before the run stops."""
 
@@ -74,14 +82,15 @@ class SeisBench(Source):
         seed: of the run, decides where training windows start.
 
     Raises:
-        DataError: a set is missing, damaged, or not at 100 Hz; says which and what to do.
+        DataError: a set is missing, damaged, or at a rate that is unknown or refused; says which and what to do.
     """
 
     def __init__(self, cfg: SeisBenchConfig, *, seed: int) -> None:
         self.cfg = cfg
         self.seed = seed
         self.spec = DataSpec(channels=cfg.d_data, samples=cfg.samples, rate=RATE)
-        self.catalogue = open_sets(cfg.dataset_name, cfg.split_seed)
+        stored = open_sets(cfg.dataset_name, cfg.split_seed)
+        self.catalogue = stored.at_100_hz() if cfg.other_rates is OtherRates.resample else stored
         self.usable, self.skipped = choose(self.catalogue, cfg)
 
     def traces(self, split: Split) -> np.ndarray:
@@ -109,13 +118,16 @@ class SeisBench(Source):
         return TracePart(reader, traces, self.spec, self.seed if split is Split.train else None)
 
     def describe(self) -> str:
-        """A line a set: traces a split, and what was skipped."""
+        """A line a set: traces a split, what was skipped, and how many of the traces used are resampled from which rates."""
         width = max(len("set"), *map(len, self.catalogue.names))
         lines = [f"{'set':<{width}} {'train':>9} {'dev':>9} {'test':>9}  skipped"]
         counts = [np.bincount(self.catalogue.which[self.traces(split)], minlength=len(self.catalogue.names)) for split in Split]
         for number, name in enumerate(self.catalogue.names):
             numbers = " ".join(f"{count[number]:>9,}" for count in counts)
             why = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped[number].items()) or "none"
+            from_rates = self.usable & (self.catalogue.ratio > 0) & (self.catalogue.which == number)
+            if from_rates.any():
+                why += f"; resampled to 100 Hz: {counted_rates(self.catalogue.rate[from_rates])}"
             lines.append(f"{name:<{width}} {numbers}  {why}")
         return "\n".join(lines)
 
@@ -124,14 +136,25 @@ def choose(catalogue: Catalogue, cfg: SeisBenchConfig) -> tuple[np.ndarray, list
     """Which traces can be used, and per set how many cannot and why.
 
     Raises:
-        DataError: traces at another rate where that is refused; a set of which nothing is left.
+        DataError: traces at another rate where that is refused, at an unknown rate where it is needed; a set of which nothing
+            is left.
     """
-    other = ~np.isclose(catalogue.rate, RATE, rtol=1e-4)
+    other = ~is_100_hz(catalogue.rate) & (catalogue.ratio == 0)
+    reason = "not at 100 Hz"
     if cfg.other_rates is OtherRates.refuse and other.any():
-        raise DataError(_other_rates(catalogue, other))
+        raise DataError(_concerned(catalogue, other, reason) + _REFUSED)
+    if cfg.other_rates is OtherRates.resample and other.any():
+        reason = "at a rate without a small ratio to 100 Hz"
+        unknown = ~known(catalogue.rate)
+        if unknown.any():
+            raise DataError(_concerned(catalogue, unknown, "at no known rate") + _UNKNOWN)
+        warnings.warn(f"{_concerned(catalogue, other, reason)}\nThey are left out", stacklevel=3)
+    return _usable(catalogue, cfg, {reason: other})
+
+
+def _usable(catalogue: Catalogue, cfg: SeisBenchConfig, reasons: dict[str, np.ndarray]) -> tuple[np.ndarray, list[Counter[str]]]:
     live = catalogue.live(np.arange(len(catalogue)))
-    reasons = {
-        "not at 100 Hz": other,
+    reasons = reasons | {
         "without a component Z" if cfg.d_data == 1 else "without a component Z, N or E": ~live[:, : cfg.d_data].any(1),
         f"shorter than {cfg.min_samples} samples": catalogue.length < cfg.min_samples,
         "in no split": catalogue.split < 0,
@@ -150,20 +173,22 @@ def choose(catalogue: Catalogue, cfg: SeisBenchConfig) -> tuple[np.ndarray, list
     return usable, skipped
 
 
-def _other_rates(catalogue: Catalogue, other: np.ndarray) -> str:
+def counted_rates(rates: np.ndarray) -> str:
+    """``"15 × 40 Hz, 5 × 20 Hz"``, the eight most frequent."""
+    distinct, counts = np.unique(rates, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    found = [f"{counts[at]:,} × {f'{distinct[at]:g} Hz' if np.isfinite(distinct[at]) else 'unknown'}" for at in order.tolist()]
+    return ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+
+
+def _concerned(catalogue: Catalogue, traces: np.ndarray, what: str) -> str:
+    """A line a set: how many of its traces are concerned, at which rates, and a file of theirs."""
     lines = []
     for number, name in enumerate(catalogue.names):
         mine = catalogue.which == number
-        rates = Counter(round(float(rate), 4) for rate in catalogue.rate[mine & other])
-        if rates:
-            found = ", ".join(
-                f"{count:,} × {'unknown' if np.isnan(rate) else f'{rate:g} Hz'}" for rate, count in rates.most_common(8)
-            )
-            file = catalogue.files[catalogue.block_file[catalogue.block[int((mine & other).argmax())]]]
-            lines.append(
-                f"dataset '{name}' ({file}): {sum(rates.values()):,} of {int(mine.sum()):,} traces are not at 100 Hz: {found}"
-            )
-    lines.append(
-        "Networks see 100 Hz. Leave such traces out with dataset.other_rates=skip, or resample the set once and give its folder"
-    )
+        if (mine & traces).any():
+            file = catalogue.files[catalogue.block_file[catalogue.block[int((mine & traces).argmax())]]]
+            found = counted_rates(catalogue.rate[mine & traces])
+            count = f"{int((mine & traces).sum()):,} of {int(mine.sum()):,}"
+            lines.append(f"dataset '{name}' ({file}): {count} traces are {what}: {found}")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from dataloaders.sets.catalogue import open_sets
 from dataloaders.sets.layout import place, split_name, zne
 from dataloaders.sets.names import SIZES, folder_of
 from dataloaders.sets.reader import Reader, narrowed
-from dataloaders.sources.seisbench import OtherRates, SeisBench, SeisBenchConfig
+from dataloaders.sources.seisbench import SeisBench, SeisBenchConfig
 from utils.errors import DataError
 
 
@@ -216,10 +216,6 @@ FAULTS = {
     "no such split": (lambda t: t.assign(split="later"), "column 'split': no row says train, dev or test"),
     "no dev": (lambda t: t[t.split != "dev"], "split 'dev' has no usable trace"),
     "only a hydrophone": (lambda t: t.assign(trace_component_order="H"), "no usable trace: 20 without a component Z, N or E"),
-    "other rates": (
-        lambda t: t.assign(trace_sampling_rate_hz=["50.0", "200.0", ""] + ["100.0"] * 17),
-        r"3 of 20 traces are not at 100 Hz: 1 × 50 Hz, 1 × 200 Hz, 1 × unknown\n.*other_rates=skip",
-    ),
 }
 
 
@@ -229,20 +225,6 @@ def test_wrong_metadata_stop_before_training(fault, small_set):
     rewrite(small_set, change)
     with pytest.raises(DataError, match=text):
         opened(small_set).part(Split.dev)
-
-
-def test_other_rates_can_be_skipped(small_set):
-    rewrite(small_set, lambda t: t.assign(trace_sampling_rate_hz=["50.0", "200.0", ""] + ["100.0"] * 17))
-    source = opened(small_set, other_rates=OtherRates.skip)
-    assert "3 not at 100 Hz" in source.describe() and len(source.part(Split.train)) == 9
-
-
-def test_rate_of_the_file_and_of_the_step(tmp_path):
-    folder = write_set(tmp_path / "set", Quirk(rate_in_metadata=False, rates=(50.0,)))
-    with pytest.raises(DataError, match="20 of 20 traces are not at 100 Hz: 20 × 50 Hz"):
-        opened(folder)
-    rewrite(folder, lambda t: t.assign(trace_dt_s="0.01"))
-    assert len(opened(folder).part(Split.train)) == 12, "the trace's own step goes before the file's rate"
 
 
 def test_vertical_alone_needs_a_vertical(published_sets):
