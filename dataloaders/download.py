@@ -1,45 +1,44 @@
-"""Download SeisBench sets into SeisBench's own cache: python -m dataloaders.download ETHZ STEAD
+"""Download SeisBench sets into SeisBench's own cache: ``python -m dataloaders.download ETHZ STEAD`` (or ``names=[ETHZ,STEAD]``).
 
 SeisBench does the work; this command checks the names first, says where the set goes and how large it is, and turns a missing
 network, a full disk or a half-finished download into one screen and an exit code of 1.
 """
 
-import argparse
 import importlib
 import shutil
-import sys
 import warnings
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from dataloaders.sets.names import SIZES, cache_root, chunks_of, folder_of
-from utils.errors import DataError, WaveError, did_you_mean
+from utils import cli
+from utils.console import console
+from utils.errors import DataError, demand, did_you_mean
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Download every set named.
+@dataclass(kw_only=True)
+class Arguments:
+    """Arguments of the command."""
 
-    Args:
-        arguments: of the command line; None reads them.
+    names: list[str]
+    """SeisBench names, in any case."""
 
-    Returns:
-        Exit code: 0 where every set is there afterwards, else 1.
+    def __post_init__(self) -> None:
+        demand((len(self.names) > 0, f"names = []: must name at least one of {', '.join(SIZES)}"))
+
+
+def main(args: Arguments) -> None:
+    """Download every set named, in the order given; nothing is begun where one of the names is wrong.
+
+    Raises:
+        DataError: an unknown name, or a set that could not be downloaded.
     """
-    parser = argparse.ArgumentParser(prog="python -m dataloaders.download", description="Download SeisBench sets.")
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"one of: {', '.join(SIZES)}")
-    names = parser.parse_args(arguments).names
-    say = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        for name in [known(name) for name in names]:
-            say.print(f"{name}: {SIZES[name] or 'size not known'}, into {cache_root() / 'datasets' / name.lower()}", markup=False)
-            download(name)
-            say.print(f"{name}: complete. Use it with dataset.dataset_name=[{name}]", markup=False)
-    except WaveError as error:
-        say.print(str(error), markup=False)
-        return 1
-    return 0
+    screen = console()
+    for name in [known(name) for name in args.names]:
+        into = f"{name}: {SIZES[name] or 'size not known'}, into {cache_root() / 'datasets' / name.lower()}"
+        screen.print(into, markup=False, soft_wrap=True)
+        download(name)
+        screen.print(f"{name}: complete. Use it with dataset.dataset_name=[{name}]", markup=False, soft_wrap=True)
 
 
 def known(name: str) -> str:
@@ -85,4 +84,4 @@ def _existing(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main, Arguments, where="dataloaders.download", words="names")

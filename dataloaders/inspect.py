@@ -1,59 +1,75 @@
-"""What is in a set: python -m dataloaders.inspect STEAD   or   python -m dataloaders.inspect path/to/folder --plot traces.png
+"""What is in a set: ``python -m dataloaders.inspect STEAD`` or ``python -m dataloaders.inspect path/to/folder plot=traces.png``.
 
 Shows splits, rates, lengths, components, labels, and whether every trace can be read; ends with 1 where the set cannot be used.
 """
 
-import argparse
 import csv
-import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from dataloaders.sets.catalogue import Catalogue, open_sets
 from dataloaders.sets.names import chunks_of, folder_of
 from dataloaders.sets.reader import Reader
 from dataloaders.sets.splits import SPLITS
-from utils.errors import WaveError
+from utils import cli
+from utils.console import console
+from utils.errors import DataError, demand
 
 _TRIED = 2000
 """Traces that are read to look for damage; spread evenly over a larger set."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Show a set.
+@dataclass(kw_only=True)
+class Arguments:
+    """Arguments of the command."""
 
-    Args:
-        arguments: of the command line; None reads them.
+    names: list[str]
+    """SeisBench names, or folders in SeisBench's format."""
+    plot: str = ""
+    """PNG file into which three example traces are drawn; empty: none."""
 
-    Returns:
-        Exit code: 0 where the set can be used, 1 where it cannot or traces are damaged.
+    def __post_init__(self) -> None:
+        demand(
+            (len(self.names) > 0, "names = []: must name at least one set or folder"),
+            (not self.plot or len(self.names) == 1, f"plot = {self.plot}: takes one set, not {len(self.names)}"),
+        )
+
+
+def main(args: Arguments) -> None:
+    """Show sets, one after the other.
+
+    Raises:
+        DataError: a set cannot be used, or traces of it are damaged; the others are shown all the same.
     """
-    parser = argparse.ArgumentParser(prog="python -m dataloaders.inspect", description="Show what is in a SeisBench set.")
-    parser.add_argument("name", help="a SeisBench name, or a folder in SeisBench's format")
-    parser.add_argument("--plot", metavar="PNG", type=Path, help="draw three example traces into this file")
-    options = parser.parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=True)
-    try:
-        with warnings.catch_warnings(record=True) as notes:
-            warnings.simplefilter("always")
-            catalogue = open_sets([options.name], 0)
-            damaged, wrong = try_traces(catalogue)
-        console.print(summary(catalogue, damaged, arrival_columns(options.name)))
-        for text in [*(str(note.message) for note in notes), *wrong]:
-            console.print(text, markup=False)
-        if options.plot:
-            plot(catalogue, options.plot)
-            console.print(f"three traces: {options.plot}", markup=False)
-    except WaveError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
-        return 1
-    return 1 if damaged or wrong else 0
+    faults = []
+    for name in args.names:
+        try:
+            faults += show(name, args.plot)
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def show(name: str, picture: str) -> list[str]:
+    """Print what is in a set, draw it where asked; returns what is wrong with it."""
+    screen = console()
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        catalogue = open_sets([name], 0)
+        damaged, wrong = try_traces(catalogue)
+    screen.print(summary(catalogue, damaged, arrival_columns(name)))
+    for note in notes:
+        screen.print(str(note.message), markup=False, soft_wrap=True)
+    if picture:
+        plot(catalogue, Path(picture))
+        screen.print(f"three traces: {picture}", markup=False, soft_wrap=True)
+    return [f"{name}: {text}" for text in ([f"{damaged:,} damaged traces"] if damaged else []) + wrong]
 
 
 def try_traces(catalogue: Catalogue) -> tuple[int, list[str]]:
@@ -125,8 +141,11 @@ def plot(catalogue: Catalogue, path: Path) -> None:
         axes.set_title(catalogue.trace_name(number), fontsize=8)
         axes.set_yticks([0, -2, -4], list("ZNE"))
     axes.set_xlabel("time (s)")
-    figure.savefig(path, dpi=120)
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        raise DataError(f"plot = {path}: cannot be written ({error}). Give a file name that ends in .png") from error
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main, Arguments, where="dataloaders.inspect", words="names")

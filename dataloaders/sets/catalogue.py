@@ -68,7 +68,8 @@ class Catalogue:
         ratios = tuple(dict.fromkeys([Fraction(1), *found]))
         if len(ratios) == 1:
             return self
-        ratio = np.array([ratios.index(each) for each in found], np.int32)[which.reshape(-1)]
+        number = {each: at for at, each in enumerate(ratios)}
+        ratio = np.array([number[each] for each in found], np.int32)[which.reshape(-1)]
         up, down = (np.array(part, np.int64)[ratio] for part in zip(*(each.as_integer_ratio() for each in ratios), strict=True))
         return replace(self, ratios=ratios, ratio=ratio, length=-(-self.stored.astype(np.int64) * up // down))
 
