@@ -143,13 +143,18 @@ def _root() -> list[str]:
 
 
 def _others(group: str, listed: Sequence[str]) -> list[str]:
-    """Choices of a group besides those listed: the absent quantizer, aliases, other loggers."""
+    """Choices of a group besides those listed: presets of a part with other values, aliases, the absent quantizer, loggers."""
     found = []
     for path in sorted((CONFIGS / group).glob("*.yaml")):
-        if path.stem not in listed:
-            first = path.read_text().splitlines()[0]
-            says = f": {_cell(first.partition('#')[2])}" if first.startswith(("#", "_name_")) else ""
-            found += [f"Also `{group}={path.stem}`{says}.", ""]
+        if path.stem in listed:
+            continue
+        first = path.read_text().splitlines()[0]
+        says = f": {_cell(first.partition('#')[2])}" if first.startswith(("#", "_name_")) else ""
+        values = _load(path)
+        base = CONFIGS / group / f"{values.get('_name_', 'default')}.yaml"
+        usual = _load(base) if base.is_file() else values
+        own = ", ".join(f"`{key}: {_value(value).strip('`')}`" for key, value in values.items() if usual.get(key) != value)
+        found += [f"Also `{group}={path.stem}`{says}{f' (`{base.stem}` with {own})' if own else ''}.", ""]
     return found
 
 
