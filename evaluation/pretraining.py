@@ -1,11 +1,13 @@
 """What pretraining has learnt, against what costs nothing: ``python -m evaluation.pretraining checkpoint=…``.
 
 Contrastive: top-1 accuracy against 100 negatives on hard codes, of the trained network, of the same network untrained, and
-of copying the nearest visible token's code, on the same masks and negatives. Masked reconstruction: mean squared error on
-hidden samples, of the network, of zero, of straight lines, and of a ridge regression on the 64 nearest visible samples.
+of copying from the nearest visible token (see :func:`copied`), on the same masks and negatives. Masked reconstruction: mean
+squared error on hidden samples, of the network, of zero, of straight lines, and of a ridge regression on the 64 nearest
+visible samples.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -86,15 +88,28 @@ class _Mean:
         return self.total / max(self.count, 1.0)
 
 
-def copy_nearest(module: WaveModule, batch: Batch, loss: CodeLoss) -> Choice:
-    """Score the code of the nearest visible token as if it were the context's answer; same masks, targets and negatives."""
+def copied(module: WaveModule, batch: Batch, loss: CodeLoss) -> dict[str, Choice]:
+    """What copying from the nearest visible token scores, on the same masks, targets and negatives.
+
+    ``copy_nearest`` gives that token's code as the answer: right where it is the hidden token's own code and no negative
+    carries that too. ``copy_nearest_similar`` ranks the candidates by their cosine similarity to that code's target
+    vector, a stronger reference, since a code close to the right one may do.
+    """
     task = cast(Contrastive, module.task)
     draw = module.draw(batch, evaluating=True)
     line = task.line(module.network, batch, draw)
     features = module.network.encoder.features(batch.wave)
-    vectors = features if task.quantizer is None else task.quantizer(features, line.valid).vectors
-    nearest = pick(task.to_target(vectors), nearest_visible(line.valid & ~line.hidden))
-    return loss(pick(nearest, line.positions), line.target, line.numbers, line.scored, draw)
+    codes = None if task.quantizer is None else task.quantizer(features, line.valid)
+    nearest = nearest_visible(line.valid & ~line.hidden)
+    vectors = task.to_target(features if codes is None else codes.vectors)
+    similar = loss(pick(pick(vectors, nearest), line.positions), line.target, line.numbers, line.scored, draw)
+    if codes is None:
+        return {"copy_nearest_similar": similar}
+    own = loss(line.target, line.target, line.numbers, line.scored, draw)  # the answer itself: misses only ambiguous codes
+    same = (pick(codes.indices, nearest) == codes.indices).all(-1).gather(1, line.positions)
+    hits = own.hits & same
+    exact = Choice(own.loss, hits.sum() / own.count.clamp_min(1.0), own.count, hits, own.scored)
+    return {"copy_nearest": exact, "copy_nearest_similar": similar}
 
 
 def contrastive(
@@ -103,8 +118,7 @@ def contrastive(
     """Top-1 accuracies and code use of a contrastive model."""
     pl.seed_everything(module.config["seed"], workers=True, verbose=False)
     untrained = build_module(module.config, spec_from_record(module.spec)).eval().to(device)
-    names = ("accuracy", "untrained", "copy_nearest", "loss", "perplexity", "hard_perplexity")
-    means = {name: _Mean() for name in names}
+    means: dict[str, _Mean] = defaultdict(_Mean)
     for raw in batches(part, args.batch_size, args.traces, device):
         batch, _ = prepare(raw, settings)
         output = module.task.step(module.network, batch, module.draw(batch, evaluating=True))
@@ -115,10 +129,11 @@ def contrastive(
                 means[name].add(output.gauges[name], output.count)
         other = untrained.task.step(untrained.network, batch, untrained.draw(batch, evaluating=True))
         means["untrained"].add(other.logs["accuracy"], other.count)
-        copied = copy_nearest(module, batch, cast(CodeLoss, module.task.loss_val))
-        means["copy_nearest"].add(copied.accuracy, copied.count)
+        for name, choice in copied(module, batch, cast(CodeLoss, module.task.loss_val)).items():
+            means[name].add(choice.accuracy, choice.count)
     figures = {name: mean.value for name, mean in means.items()}
-    return {**figures, "times_best_reference": figures["accuracy"] / max(figures["untrained"], figures["copy_nearest"], 1e-9)}
+    against = [name for name in ("untrained", "copy_nearest", "copy_nearest_similar") if name in figures]
+    return {**figures, **{f"times_{name}": figures["accuracy"] / max(figures[name], 1e-9) for name in against}}
 
 
 def _hidden_neighbours(wave: np.ndarray, hidden: np.ndarray, valid: np.ndarray, most: int) -> tuple[np.ndarray, ...] | None:

@@ -43,6 +43,7 @@ def step(module, raw):
     return module.task.step(module.network, prepared, module.draw(raw, evaluating=False))
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 @pytest.mark.parametrize(("experiment", "size"), LARGE)
 def test_a_step_of_each_large_experiment_in_bf16_without_host_synchronisation(experiment, size):
     module = module_on("cuda", f"experiment={experiment}")

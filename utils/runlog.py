@@ -43,6 +43,8 @@ SILENCED = (
 """Warnings of Lightning that tell a user of this project nothing."""
 SILENT_NOTES = (
     "GPU available",
+    "You are using a CUDA device",
+    "LOCAL_RANK:",
     "TPU available",
     "💡 Tip",
     "`Trainer.fit` stopped",
