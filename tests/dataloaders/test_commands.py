@@ -119,9 +119,10 @@ def test_words_and_keys():
         cli.parse(inspect.Arguments, ["ETHZ", "names=[STEAD]"], where="inspect")
 
 
-@pytest.mark.parametrize(("words", "code"), [(["."], 1), (["--help"], 0)])
-def test_as_a_process(words, code, tmp_path):
+@pytest.mark.parametrize(("tool", "word", "said"), [("inspect", ".", "needs metadata.csv"), ("download", "STEDA", "'STEAD'")])
+def test_as_a_process(tool, word, said, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "dataloaders.inspect", *words]
+    command = [sys.executable, "-m", f"dataloaders.{tool}", word]
     process = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert process.returncode == code and "Traceback" not in process.stderr
+    assert process.returncode == 1 and said in process.stderr and "Traceback" not in process.stderr
+    assert len(process.stderr.splitlines()) < 24, "one screen"
