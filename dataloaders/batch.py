@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -50,7 +51,12 @@ class Batch(NamedTuple):
     wave: Tensor
     valid: Tensor
     live: Tensor
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     epoch: Tensor
     onsets: Tensor | None = None
     phases: Tensor | None = None
+
+    def on(self, device: torch.device) -> "Batch":
+        """The batch on a device (not named ``to``: Lightning would call it and lose its asynchronous copies)."""
+        labels = (value if value is None else value.to(device) for value in (self.onsets, self.phases))
+        return Batch(*(value.to(device) for value in self[:5]), *labels)

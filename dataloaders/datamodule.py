@@ -1,6 +1,6 @@
 """The one LightningDataModule: a source's splits as loaders."""
 
-from typing import Any, final
+from typing import Any, cast, final
 
 import pytorch_lightning as pl
 import torch
@@ -79,7 +79,7 @@ class WaveData(pl.LightningDataModule):
             self.parts[split] = self.source.part(split)
         part = self.parts[split]
         order = EvalOrder(len(part), self.cfg.batch_size)
-        return DataLoader(part, batch_sampler=order, collate_fn=mark_padding, **self._options())
+        return DataLoader(part, batch_sampler=order, collate_fn=cast(Any, mark_padding), **self._options())
 
     def val_dataloader(self) -> "DataLoader[Batch]":
         """The dev split, every trace once."""

@@ -16,6 +16,7 @@ from dataloaders.sets.catalogue import Catalogue, open_sets
 from dataloaders.sets.names import chunks_of, folder_of
 from dataloaders.sets.reader import Reader
 from dataloaders.sets.splits import SPLITS
+from dataloaders.sources.seisbench import SeisBenchConfig, choose
 from utils import cli
 from utils.console import console
 from utils.errors import DataError, demand
@@ -63,13 +64,23 @@ def show(name: str, picture: str) -> list[str]:
         warnings.simplefilter("always")
         catalogue = open_sets([name], 0)
         damaged, wrong = try_traces(catalogue)
+        refusal = why_refused(catalogue)
     screen.print(summary(catalogue, damaged, arrival_columns(name)))
     for note in notes:
         screen.print(str(note.message), markup=False, soft_wrap=True)
     if picture:
         plot(catalogue, Path(picture))
         screen.print(f"three traces: {picture}", markup=False, soft_wrap=True)
-    return [f"{name}: {text}" for text in ([f"{damaged:,} damaged traces"] if damaged else []) + wrong]
+    return [f"{name}: {text}" for text in ([f"{damaged:,} damaged traces"] if damaged else []) + wrong] + refusal
+
+
+def why_refused(catalogue: Catalogue) -> list[str]:
+    """What training with the default settings would say against the set; empty where it would take it."""
+    try:
+        choose(catalogue.at_100_hz(), SeisBenchConfig(dataset_name=list(catalogue.names)))
+    except DataError as error:
+        return [str(error)]
+    return []
 
 
 def try_traces(catalogue: Catalogue) -> tuple[int, list[str]]:

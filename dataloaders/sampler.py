@@ -1,7 +1,7 @@
 """The order of samples: a function of (seed, epoch, position), the same for any number of ranks, resumable within an epoch."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -83,7 +83,7 @@ class TrainLoader:
 
     def __init__(self, part: Part, batch: int, seed: int, **options: Any) -> None:
         self.order = TrainOrder(len(part), batch, seed)
-        self.loader: DataLoader[Batch] = DataLoader(part, batch_sampler=self.order, collate_fn=mark_padding, **options)
+        self.loader: DataLoader[Batch] = DataLoader(part, batch_sampler=self.order, collate_fn=cast(Any, mark_padding), **options)
         self.epoch = 0
         self.done = 0
         self._resumed = False

@@ -69,8 +69,7 @@ class Arguments:
 def batches(part: Part, size: int, most: int | None, device: torch.device) -> Iterator[Batch]:
     """A split's windows in order, marked and on the device, as validation sees them."""
     for keys in EvalOrder(min(len(part), most or len(part)), size):
-        batch = mark_padding(part.__getitems__(keys))
-        yield Batch(*(None if value is None else value.to(device) for value in batch))
+        yield mark_padding(part.__getitems__(keys)).on(device)
 
 
 class _Mean:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from seisbench_sets import Quirk, write_published, write_set
 
-
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits for the first
 
 

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def documented(config):
     for base in config.__mro__:
         if dataclasses.is_dataclass(base):
             body = ast.parse(inspect.cleandoc(inspect.getsource(base))).body[0].body
-            for field, after in zip(body, body[1:], strict=False):
+            for field, after in pairwise(body):
                 if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
                     names.add(field.target.id)
     return names

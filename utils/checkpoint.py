@@ -118,9 +118,7 @@ def read_raw(path: str | Path) -> dict[str, Any]:
             f"({_first_line(error)}), or is damaged. Use a checkpoint that this project wrote."
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(
-            f"checkpoint {file}: damaged or no checkpoint ({_first_line(error)}). Use another one."
-        ) from error
+        raise CheckpointError(f"checkpoint {file}: damaged or no checkpoint ({_first_line(error)}). Use another one.") from error
     if not isinstance(content, dict) or KEY not in content or "state_dict" not in content:
         raise CheckpointError(f"checkpoint {file}: no record of a WaveXLSTM run in it. Use a checkpoint that train.py wrote.")
     if content[KEY].get("schema") != SCHEMA:

@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -41,7 +41,7 @@ class Registry(Generic[P]):
             for known in (name, *aliases):
                 if known in self._parts or known in self._aliases:
                     raise ValueError(f"{self.kind} '{known}' is registered twice")
-            self._parts[name] = part
+            self._parts[name] = cast(type[P], part)
             self._configs[name] = config
             self._aliases.update(dict.fromkeys(aliases, name))
             return part

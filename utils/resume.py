@@ -28,7 +28,7 @@ def _states() -> dict[str, Any]:
 def _restore(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
     keys, position = states["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position))  # noqa: NPY002
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, 0, 0.0))  # noqa: NPY002
     version, numbers = states["python"]
     random.setstate((version, tuple(numbers), None))
     if "cuda" in states and torch.cuda.is_available():

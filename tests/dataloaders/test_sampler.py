@@ -30,7 +30,7 @@ def test_global_batches_do_not_depend_on_the_ranks(traces, batch, ranks, epoch):
     for order in (alone, *shared):
         order.epoch = epoch
     steps = list(zip(*shared, strict=True))
-    assert [sum(step, []) for step in steps] == list(alone)
+    assert [[key for keys in step for key in keys] for step in steps] == list(alone)
     positions = [position for step in alone for _, position in step]
     assert len(positions) == len(set(positions)) == traces // (batch * ranks) * batch * ranks
 
