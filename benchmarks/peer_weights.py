@@ -1,14 +1,44 @@
-"""Weights and negatives carried between :mod:`benchmarks.peer_xlstm` and our model, to prove that both compute the same."""
+"""The peer and our model on the same weights, waves, masks and negatives: both must return the same loss."""
+
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from benchmarks.peer_xlstm import Peer, Stage
+from benchmarks.peer_xlstm import Peer, PeerConfig, Stage
 from dataloaders.batch import Batch
 from models.xlstm.convert import mlstm_block
 from tasks.contrastive import Contrastive
 from tasks.masking import most_hidden, positions, span_mask, token_valid
+from tasks.module import WaveModule
 from utils.rng import Draw
+
+
+def losses(module: WaveModule, batch: Batch) -> tuple[float, float]:
+    """Loss with penalty in evaluation mode, ours and that of a fresh peer whose weights ours gets.
+
+    Args:
+        module: of a contrastive config with ``model.gate_soft_cap=null model.norm_eps=1e-5``, which is what xlstm computes.
+        batch: normalised waves ``B L C``, every sample valid.
+
+    Raises:
+        AssertionError: the weights do not map one to one.
+    """
+    peer = Peer(PeerConfig.of(module.config, batch.wave.shape[1])).eval()
+    module.eval()
+    task = cast(Contrastive, module.task)
+    with torch.no_grad():
+        for parameter in peer.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)  # away from zeros and ones, so that none can be mixed up
+        missing, foreign = module.load_state_dict(our_weights(peer), strict=False)
+        if foreign or missing != ["task.quantizer.temperature"]:  # a number that evaluation does not read
+            raise AssertionError(f"weights do not map one to one: missing {missing}, foreign {foreign}")
+        draw = module.draw(batch, evaluating=True)
+        output = task.step(module.network, batch, draw)
+        count = module.config["loss"]["count"]
+        hidden, negatives = our_negatives(task, batch, draw, module.network.encoder.stride, count)
+        theirs = peer(batch.wave, hidden, negatives)
+    return float(output.loss + output.penalty), float(theirs)
 
 
 def our_weights(peer: Peer) -> dict[str, Tensor]:

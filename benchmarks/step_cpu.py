@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 # The measuring processes import torch, this one does not: on Linux a child's peak resident set starts at its parent's.
 
@@ -237,37 +237,19 @@ def measure(line: Connection, side: str, part: str, settings: Settings) -> None:
 
 
 def same(line: Connection, settings: Settings) -> None:
-    """Send the losses of both on the same weights, waves, masks and negatives, in evaluation mode, as xlstm computes them."""
-    import torch
-
-    from benchmarks.peer_weights import our_negatives, our_weights
-    from benchmarks.peer_xlstm import Peer, PeerConfig
-    from tasks.contrastive import Contrastive
+    """A process that sends both losses, see :func:`benchmarks.peer_weights.losses`."""
+    from benchmarks.peer_weights import losses
 
     prepared()
     config = composed((*settings.overrides, "model.gate_soft_cap=null", "model.norm_eps=1e-5"))
-    peer = Peer(PeerConfig.of(config, settings.samples)).eval()
-    module = our_module(config, settings.samples).eval()
-    with torch.no_grad():
-        for parameter in peer.parameters():
-            parameter += 0.02 * torch.randn_like(parameter)  # away from zeros and ones, so that none can be mixed up
-        missing, foreign = module.load_state_dict(our_weights(peer), strict=False)
-        if foreign or missing != ["task.quantizer.temperature"]:  # a number that evaluation does not read
-            raise AssertionError(f"weights do not map one to one: missing {missing}, foreign {foreign}")
-        batch = our_batch(settings, 0)
-        draw = module.draw(batch, evaluating=False)
-        task = cast(Contrastive, module.task)
-        output = task.step(module.network, batch, draw)
-        hidden, negatives = our_negatives(task, batch, draw, module.network.encoder.stride, config["loss"]["count"])
-        theirs = peer(batch.wave, hidden, negatives)
-    line.send((float(output.loss + output.penalty), float(theirs)))
+    line.send(losses(our_module(config, settings.samples), our_batch(settings, 0)))
 
 
 def opened(target: Callable[..., None], *args: Any) -> tuple[Any, Connection]:
     """A fresh process and the line to it."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=target, args=(there, *args))
+    process = context.Process(target=target, args=(there, *args), daemon=True)  # none outlives a failure here
     process.start()
     there.close()
     return process, here
