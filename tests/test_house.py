@@ -7,10 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from composing import composed
 from omegaconf import OmegaConf
 
-from dataloaders.batch import DataSpec
+from dataloaders.batch import Batch, DataSpec
+from dataloaders.normalise import prepare
 from tasks import build
 from tasks.build import REGISTRIES
 from utils.config import CONFIGS, SECTIONS, RunConfig
@@ -158,10 +160,23 @@ def test_mistakes_are_told_at_once(overrides, said):
     ],
 )
 def test_the_published_models_have_the_published_sizes(experiment, backbone, low, high):
-    import torch
-
     with torch.device("meta"):
         module = build.build_module(composed(f"experiment={experiment}"), DataSpec())
     count = sum(p.numel() for p in module.network.backbone.parameters())
     assert backbone in (None, count)
     assert low <= sum(p.numel() for p in module.parameters()) <= high
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_gradient_reaches_every_trainable_parameter(experiment):
+    samples = 512
+    module = build.build_module(composed(f"experiment={experiment}"), DataSpec(samples=samples)).train()
+    generator = torch.Generator().manual_seed(0)
+    wave = torch.randn(2, samples, 3, generator=generator).cumsum(1)
+    keys = torch.arange(2), torch.zeros(2, dtype=torch.int64)
+    raw = Batch(wave, torch.ones(2, samples, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool), *keys)
+    prepared, _ = prepare(raw, module.prepare_cfg)
+    output = module.task.step(module.network, prepared, module.draw(raw, evaluating=False))
+    (output.loss + output.penalty).backward()
+    untouched = [name for name, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert not untouched
