@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from dataloaders import download, inspect
@@ -50,6 +51,18 @@ def test_inspect_finds_what_is_wrong_and_shows_the_others(published_sets, small_
     text = ends(inspect, small_set, "nowhere/at/all", "PNW", monkeypatch=monkeypatch)
     assert "1 of 20 traces tried are flat" in text and "1 of 20 traces tried hold samples that are not finite" in text
     assert "no such folder" in text and "PNW: 20 traces" in capsys.readouterr().out
+
+
+def test_inspect_says_what_training_would_refuse_or_leave_out(small_set, monkeypatch, capsys):
+    table = pd.read_csv(small_set / "metadata.csv", dtype=str)
+    table.loc[0, "trace_sampling_rate_hz"] = "99.95"
+    table.to_csv(small_set / "metadata.csv", index=False)
+    assert ends(inspect, small_set, monkeypatch=monkeypatch) == 0
+    assert "1 of 20 traces are at a rate without a small ratio to 100 Hz: 1 × 99.95 Hz" in capsys.readouterr().out
+    table.loc[1, "trace_sampling_rate_hz"] = None
+    table.to_csv(small_set / "metadata.csv", index=False)
+    assert "1 of 20 traces are at no known rate" in ends(inspect, small_set, monkeypatch=monkeypatch)
+    assert "unknown 1" in capsys.readouterr().out
 
 
 def test_inspect_of_nothing(tmp_path, monkeypatch):

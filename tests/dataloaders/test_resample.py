@@ -120,6 +120,18 @@ def test_agrees_with_scipys_own_filter_and_with_seisbench(tmp_path):
             np.testing.assert_allclose(wave[0].T[:, inner], other[:, inner], atol=5e-3 * peak)
 
 
+def test_a_sample_that_is_not_finite_spoils_only_what_it_touches(tmp_path):
+    folder = write_set(tmp_path / "set", Quirk(rates=(40.0,)))
+    with h5py.File(folder / "waveforms.hdf5", "r+") as file:
+        file["data/bucket0"][:, 1, 1000] = np.nan
+    catalogue = open_sets([str(folder)], 0).at_100_hz()
+    wave, _ = Reader(catalogue, 0).read(np.arange(2), np.full(2, 2000), np.full(2, 1000), 1000)
+    spoilt = ~np.isfinite(wave)
+    assert not spoilt[..., [0, 2]].any() and spoilt[:, 500, 1].all(), "sample 1000 at 40 Hz is sample 2500 at 100 Hz"
+    touched = np.flatnonzero(spoilt[0, :, 1])
+    assert abs(touched[0] - 475) <= 1 and abs(touched[-1] - 525) <= 1, "the filter reaches ten samples at 40 Hz"
+
+
 def smooth(folder):
     """Leave only the lower half of the spectrum, and let the ends meet: what any good resampling agrees on."""
     with h5py.File(folder / "waveforms.hdf5", "r+") as file:
