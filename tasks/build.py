@@ -222,7 +222,7 @@ def adopt_architecture(config: Mapping[str, Any], stated: set[str]) -> dict[str,
     if against:
         raise CheckpointError(
             f"model.checkpoint_path = {path}: encoder and model come from the checkpoint, but this run states "
-            f"{'; '.join(against)}. Leave these out, or train from scratch."
+            f"{'; '.join(against)}. Leave these out, state them as the checkpoint has them, or train from scratch."
         )
     merged = dict(config)
     for section in ("encoder", "model"):

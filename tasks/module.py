@@ -49,15 +49,21 @@ class WaveModule(pl.LightningModule):
         return Draw(self.config["seed"], batch.epoch, batch.index)
 
     def _step(self, batch: Batch, *, evaluating: bool) -> tuple[StepOutput, dict[str, Tensor], dict[str, Tensor]]:
-        """One step of the task; its means over all ranks, ``(output, means, gauges)``."""
+        """One step: ``(output, means over scored positions, gauges)``, over all ranks: gauges are averaged, repairs summed."""
         batch, repaired = prepare(batch, self.prepare_cfg)
         output = self.task.step(self.network, batch, self.draw(batch, evaluating=evaluating))
-        names = ["loss", *output.logs]
-        values = torch.stack([output.loss.detach().float(), *(output.logs[name].detach().float() for name in output.logs)])
-        sums = all_reduce_plain(torch.cat([output.count.detach().float()[None], values * output.count]))
-        means = dict(zip(names, sums[1:] / sums[0].clamp_min(1.0), strict=True))
-        means["count"] = sums[0]
-        return output, means, {**output.gauges, **repaired}
+        count = output.count.detach().float()
+        weighted = {"loss": output.loss, **output.logs}
+        numbers = [value.detach().float() for value in (*weighted.values(), *output.gauges.values(), *repaired.values())]
+        scale = (
+            [count] * len(weighted)
+            + [count.new_tensor(1.0 / world_size())] * len(output.gauges)
+            + [count.new_ones(())] * len(repaired)
+        )
+        sums = all_reduce_plain(torch.stack([count, *(number * by for number, by in zip(numbers, scale, strict=True))]))
+        totals = dict(zip((*weighted, *output.gauges, *repaired), sums[1:], strict=True))
+        means = {name: totals[name] / sums[0].clamp_min(1.0) for name in weighted}
+        return output, {**means, "count": sums[0]}, {name: totals[name] for name in (*output.gauges, *repaired)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss whose gradient, averaged over ranks by DDP, is that of the mean over all scored positions of all ranks."""
