@@ -8,21 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from models.contracts import QUANTIZERS, Codes, Quantizer
+from models.quantizers.codebook import CodebookConfig
 from models.quantizers.statistics import perplexity, shares, straight_through
 from utils.errors import demand
 from utils.optim_params import no_decay
 
 
 @dataclass(kw_only=True)
-class GumbelConfig:
+class GumbelConfig(CodebookConfig):
     """Settings of :class:`Gumbel`."""
 
-    groups: int = 2
-    """G, codebooks whose codes are concatenated, at least 1."""
-    codes: int = 320
-    """V, codes a group, at least 2."""
-    width: int = 256
-    """Width of the quantized vectors, a multiple of ``groups``."""
     scale_logits_in_quantization: bool = True
     """Divide the logits by the square root of the features' width, so that they start with unit variance."""
     temperature_start: float = 2.0
@@ -32,12 +27,7 @@ class GumbelConfig:
 
     def __post_init__(self) -> None:
         demand(
-            (self.groups >= 1, f"groups = {self.groups}: must be at least 1"),
-            (self.codes >= 2, f"codes = {self.codes}: must be at least 2"),
-            (
-                self.groups >= 1 and self.width >= 1 and self.width % self.groups == 0,
-                f"width = {self.width}: must be a positive multiple of groups = {self.groups}",
-            ),
+            *self.rules(),
             (
                 0 < self.temperature_end <= self.temperature_start,
                 f"temperature_end = {self.temperature_end}: must be above 0 and at most "

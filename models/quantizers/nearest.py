@@ -8,21 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.contracts import QUANTIZERS, Codes, Quantizer
+from models.quantizers.codebook import CodebookConfig
 from models.quantizers.statistics import perplexity, shares
 from utils.distributed import all_reduce_plain, all_reduce_sum, rank
 from utils.errors import demand
 
 
 @dataclass(kw_only=True)
-class NearestConfig:
+class NearestConfig(CodebookConfig):
     """Settings of :class:`Nearest`."""
 
-    groups: int = 2
-    """G, codebooks whose codes are concatenated, at least 1."""
-    codes: int = 320
-    """V, codes a group, at least 2."""
-    width: int = 256
-    """Width of the quantized vectors, a multiple of ``groups``."""
     decay: float = 0.99
     """Share of the past in the moving averages, in [0, 1)."""
     revive_below: float = 0.1
@@ -32,12 +27,7 @@ class NearestConfig:
 
     def __post_init__(self) -> None:
         demand(
-            (self.groups >= 1, f"groups = {self.groups}: must be at least 1"),
-            (self.codes >= 2, f"codes = {self.codes}: must be at least 2"),
-            (
-                self.groups >= 1 and self.width >= 1 and self.width % self.groups == 0,
-                f"width = {self.width}: must be a positive multiple of groups = {self.groups}",
-            ),
+            *self.rules(),
             (0 <= self.decay < 1, f"decay = {self.decay}: must be in [0, 1)"),
             (0 <= self.revive_below < 1, f"revive_below = {self.revive_below}: must be in [0, 1)"),
             (self.commitment >= 0, f"commitment = {self.commitment}: must be at least 0"),
