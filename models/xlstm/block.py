@@ -4,11 +4,11 @@ from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.xlstm.kernels import kernel
-from models.xlstm.layers import BlockDiagonal, CausalConv, Linears, Norm, at_least_float32, small_init, wang_init
+from models.xlstm.layers import BlockDiagonal, CausalConv, Linears, Norm, small_init, wang_init
+from models.xlstm.lean import at_least_float32, gated_projection
 from models.xlstm.mlstm import MLSTMState, empty_state, mlstm_step
 from models.xlstm.settings import BlockSettings
 from utils.optim_params import no_decay
@@ -87,11 +87,11 @@ class MLSTMBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`Block`."""
         m, z = self.up(self.norm(x)).chunk(2, -1)
-        c = F.silu(self.conv(m))
+        c = self.conv(m)
         i, f = self._gates(c, m)
         q, k, v = (part.flatten(0, 1) for part in (self.q(c), self.k(c), self.v(m)))
         h = self.cell(q, k, v, i, f).unflatten(0, (-1, self.heads))
-        return x + self.dropout(self.down(self._out(h, c, z)))
+        return x + self.dropout(self._out(h, c, z))
 
     def start(self, x: Tensor) -> MLSTMBlockState:
         """See :class:`Block`."""
@@ -104,12 +104,12 @@ class MLSTMBlock(Block):
         """See :class:`Block`."""
         m, z = self.up(self.norm(x[:, :, None])).chunk(2, -1)
         c, past = self.conv.step(m[:, :, 0], state.conv)
-        c = F.silu(c)[:, :, None]
+        c = c[:, :, None]
         i, f = self._gates(c, m)
         q, k, v = (part.flatten(0, 1)[:, :, 0] for part in (self.q(c), self.k(c), self.v(m)))
         h, cell = mlstm_step(q, k, v, i[..., 0], f[..., 0], state.cell, soft_cap=self.cfg.gate_soft_cap, eps=CELL_EPS)
         h = h[:, :, None].unflatten(0, (-1, self.heads))
-        return x + self.dropout(self.down(self._out(h, c, z)))[:, :, 0], MLSTMBlockState(cell, past)
+        return x + self.dropout(self._out(h, c, z))[:, :, 0], MLSTMBlockState(cell, past)
 
     def _gates(self, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
         """Pre-activations i, f, each ``P·H B T`` float32.
@@ -130,7 +130,5 @@ class MLSTMBlock(Block):
         return i, f
 
     def _out(self, h: Tensor, c: Tensor, z: Tensor) -> Tensor:
-        """Head norm, learnable skip, output gate: h ``P H B T D/H`` to ``P B T I``."""
-        h = F.layer_norm(at_least_float32(h), h.shape[-1:], eps=self.cfg.norm_eps)
-        h = h.permute(0, 2, 3, 1, 4).reshape(c.shape)
-        return torch.addcmul(self.skip[:, None, None] * c, h, self.head_gain[:, None, None]) * F.silu(z)
+        """Head norm, learnable skip, output gate, projection: h ``P H B T D/H`` to ``P B T D``."""
+        return gated_projection(h, c, z, self.skip, self.head_gain, self.down.weight, self.cfg.norm_eps)

@@ -37,7 +37,7 @@ class _ChunkGates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, i: Tensor, f: Tensor, cap: float | None, N: int, L: int) -> tuple[Tensor, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        i_capped, f_capped = soft_capped(i, cap), soft_capped(f, cap)
+        i_capped, f_capped = soft_capped(i.contiguous(), cap), soft_capped(f.contiguous(), cap)
         log_f, inputs, spare = F.logsigmoid(f_capped), i_capped, N * L - i.shape[-1]
         if spare:
             log_f, inputs = F.pad(log_f, (0, spare)), F.pad(inputs, (0, spare), value=EMPTY)

@@ -10,12 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.xlstm.lean import at_least_float32, conv_silu, norm_of_directions
 from utils.optim_params import no_decay
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision to float32; norms and gates are computed there."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def small_init(weight: Tensor, width: int) -> None:
@@ -51,14 +47,13 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise."""
-        x = at_least_float32(x)
         if len(self.weight) == 1:
-            return F.layer_norm(x, x.shape[-1:], self.weight[0], eps=self.eps)
-        return F.layer_norm(x, x.shape[-1:], eps=self.eps) * self.weight[:, None, None]
+            return F.layer_norm(at_least_float32(x), x.shape[-1:], self.weight[0], eps=self.eps)
+        return norm_of_directions(x, self.weight, self.eps)
 
 
 class CausalConv(nn.Module):
-    """Depthwise convolution over T of ``P B T D`` that sees this token and the kernel − 1 before it.
+    """SiLU of a depthwise convolution over T of ``P B T D`` that sees this token and the kernel − 1 before it.
 
     Weight ``P D K`` (last tap on the token itself), bias ``P D``; both start uniform in ±1/√K as torch's Conv1d does.
     """
@@ -73,17 +68,14 @@ class CausalConv(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
-        P, B, T, D = x.shape
-        rows = x.permute(1, 0, 3, 2).reshape(B, P * D, T)
-        y = F.conv1d(F.pad(rows, (self.kernel - 1, 0)), self.weight.view(P * D, 1, -1), self.bias.view(-1), groups=P * D)
-        return y.view(B, P, D, T).permute(1, 0, 3, 2)
+        """Convolve and bend."""
+        return conv_silu(x, self.weight, self.bias)
 
     def step(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """One token ``P B D`` after the ``past`` kernel − 1 inputs ``P B K−1 D``; returns the output and the new past."""
         window = torch.cat([past, x[:, :, None]], 2)
         y = (window * self.weight.transpose(1, 2)[:, None]).sum(2) + self.bias[:, None]
-        return y, window[:, :, 1:]
+        return F.silu(y), window[:, :, 1:]
 
 
 class BlockDiagonal(nn.Module):
@@ -114,8 +106,10 @@ class BlockDiagonal(nn.Module):
         """Project and split into heads."""
         P, B, T, D = x.shape
         G = D // self.tile
-        rows = x.reshape(P, B * T, G, self.tile).transpose(1, 2).reshape(P * G, B * T, self.tile)
-        y = torch.bmm(rows, self.tiles(x.dtype)).view(P, G, B, T, self.tile)
+        tiles = self.tiles(x.dtype).unflatten(0, (P, G)).unbind(0)
+        # One direction after the other: their rows are then views of x, which is kept once however many matrices read it.
+        rows = (one.reshape(B * T, G, self.tile).transpose(0, 1) for one in x.unbind(0))
+        y = torch.stack([torch.bmm(row, tile) for row, tile in zip(rows, tiles, strict=True)]).view(P, G, B, T, self.tile)
         if self.tile * self.heads == D:
             return y
         return y.permute(0, 2, 3, 1, 4).reshape(P, B, T, self.heads, -1).permute(0, 3, 1, 2, 4)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.xlstm.block import Block
-from models.xlstm.layers import BlockDiagonal, CausalConv, Linears, Norm, at_least_float32, small_init, wang_init
+from models.xlstm.layers import BlockDiagonal, CausalConv, Linears, Norm, small_init, wang_init
+from models.xlstm.lean import at_least_float32
 from models.xlstm.settings import Activation, BiasInit, BlockSettings
 from models.xlstm.slstm import SLSTMState, slstm, slstm_step, start_of
 from utils.optim_params import no_decay
@@ -76,7 +77,7 @@ class SLSTMBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """See :class:`models.xlstm.block.Block`."""
         y = self.norm(x)
-        c = y if self.conv is None else F.silu(self.conv(y))
+        c = y if self.conv is None else self.conv(y)
         h, _ = slstm(self._inputs(c, y), self.recurrent.flatten(0, 1), self.gate_bias.flatten(0, 1))
         return self._feed_forward(x + self._out(h))
 
@@ -93,7 +94,7 @@ class SLSTMBlock(Block):
         c, past = y, state.conv
         if self.conv is not None:
             c, past = self.conv.step(y[:, :, 0], past)
-            c = F.silu(c)[:, :, None]
+            c = c[:, :, None]
         gates = at_least_float32(self._inputs(c, y))[0]
         h, cell = slstm_step(gates, self.recurrent.flatten(0, 1), self.gate_bias.flatten(0, 1), state.cell)
         return self._feed_forward(x + self._out(h[None]))[:, :, 0], SLSTMBlockState(cell, past)
