@@ -177,16 +177,17 @@ def _reach(u: Tensor, g: Tensor, peak: Tensor, state: MLSTMState | None) -> tupl
     start = G.new_full((Z, 1), EMPTY) if state is None else state.scale.reshape(Z, 1).to(wide)
     best = torch.maximum(start, (top - G[:, :N]).cummax(-1).values)
     m = G[:, :rows] + torch.cat([start, best], -1)[:, :rows]
-    held, top = m.detach(), top.detach()
+    held, top, fixed = m.detach(), top.detach(), G.detach()
     later = torch.ones(rows, N, dtype=torch.bool, device=u.device).triu()
-    W = (G[:, :rows, None] - held[..., None] + (top - G[:, :N])[:, None]).masked_fill(later, float("-inf")).exp().to(u.dtype)
+    log_W = (fixed[:, :rows, None] - held[..., None] + (top - fixed[:, :N])[:, None]).masked_fill(later, float("-inf"))
+    W = log_W.exp().to(u.dtype)
     write = (u.detach() - top[..., None]).exp()
     read = (held[:, :N, None].to(u.dtype) - torch.maximum(peak.detach(), held[:, :N, None].to(u.dtype))).exp()
     memory = norm = None
     if state is not None:
-        kept = (G + start - held).exp().to(u.dtype)[..., None]
+        kept = (fixed + start - held).exp().to(u.dtype)[..., None]
         memory, norm = kept * state.memory.reshape(Z, 1, -1), kept * state.norm.reshape(Z, 1, -1)
-    return Past(W, memory, norm, write, read), m
+    return Past(G[:, :rows], W, memory, norm, write, read), m
 
 
 def _state_after(C: Tensor, n: Tensor, m: Tensor, like: MLSTMState) -> MLSTMState:

@@ -17,13 +17,16 @@ class Past(NamedTuple):
     """How chunks reach back; R = N rows, or N + 1 where the memory after the last chunk is wanted.
 
     Attributes:
-        weight: ``Z R N``, what chunk j has left of itself before chunk r (0 for j ≥ r). Takes a gradient.
+        forget: ``Z R``, G: log forget gates summed over the chunks before chunk r. Takes a gradient: also that of all below
+            that is made from it, so they are to be made from a detached one.
+        weight: ``Z R N``, what chunk j has left of itself before chunk r, exp(G_r − G_j + scales), 0 for j ≥ r. No gradient.
         memory: ``Z R D·E``, what is left of the memory before the first chunk; None for nothing. Takes a gradient.
         norm: ``Z R D``, the same of the normaliser.
         write: ``Z N L``, exp(u − largest u of the chunk). A scale: no gradient.
         read: ``Z N L``, exp(scale of the memory − M). A scale: no gradient.
     """
 
+    forget: Tensor
     weight: Tensor
     memory: Tensor | None
     norm: Tensor | None
@@ -50,7 +53,7 @@ def attend(
         h ``X L E`` in the dtype of u; C ``Z R D·E`` and n ``Z R D`` (None without a past).
     """
     if past is None:
-        return _Attention.apply(q, k, v, u, b, M, None, None, None, None, None, eps)  # pyright: ignore[reportReturnType]
+        return _Attention.apply(q, k, v, u, b, M, None, None, None, None, None, None, eps)  # pyright: ignore[reportReturnType]
     return _Attention.apply(q, k, v, u, b, M, *past, eps)  # pyright: ignore[reportReturnType]
 
 
@@ -59,21 +62,22 @@ class _Attention(torch.autograd.Function):
 
     The running maxima are scales: h depends on them through eps alone. M's gradient is that small remainder, and everywhere
     else they are held fixed, so all gradients are exact, the normaliser's included. As A_ts and what is written to the memory
-    are both proportional to k_s and to exp(u_s), the gradient of u_s is that of k_s times k_s.
+    are both proportional to k_s and to exp(u_s), the gradient of u_s is that of k_s times k_s. Likewise G_r multiplies row r
+    of the memory and divides what chunk r writes, so its gradient is read off these products; what chunks wrote need not be
+    kept, and the decays exp(u_s − M_t) are computed again.
     """
 
     @staticmethod
     def forward(  # noqa: PLR0913, PLR0917
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, u: Tensor, b: Tensor, M: Tensor,
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, u: Tensor, b: Tensor, M: Tensor, G: Tensor | None,
         W: Tensor | None, C0: Tensor | None, n0: Tensor | None, write: Tensor | None, read: Tensor | None, eps: float,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+        ctx.set_materialize_grads(False)
         by_row = (len(q), -1)
-        log_scale = -0.5 * math.log(q.shape[-1])
-        P = ((u + log_scale).view(*by_row)[:, None] - M.view(*by_row)[:, :, None]).exp_().tril_()
-        A = torch.bmm(q, k.transpose(1, 2)).to(P.dtype).mul_(P)
+        A = torch.bmm(q, k.transpose(1, 2)).to(u.dtype).mul_(_decays(u, M, q))
         s = A.sum(-1)
         top = torch.bmm(A.to(v.dtype), v).to(u.dtype)
-        C = n = kv = kn = None
+        C = n = None
         if W is not None and write is not None and read is not None:
             kv, kn = _written(k, v, write, W)
             C, n = torch.bmm(W, kv), torch.bmm(W, kn)
@@ -89,28 +93,29 @@ class _Attention(torch.autograd.Function):
         below = torch.maximum(size, floor).add_(eps)
         turn = torch.where(by_sum, s.sign() / below, 0.0)
         h = top.div_(below[..., None])
-        ctx.save_for_backward(q, k, v, A, P, W, C, n, kv, kn, write, read, h, by_sum, below, turn)
-        ctx.eps, ctx.given, ctx.shape = eps, C0 is not None, u.shape
+        ctx.save_for_backward(q, k, v, u, M, A, W, C, n, write, read, h, by_sum, below, turn)
+        ctx.eps, ctx.given, ctx.reach = eps, C0 is not None, None if G is None else G.dtype
         return h, C, n
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, dh: Tensor, dC: Tensor | None, dn: Tensor | None
+        ctx: Any, dh: Tensor | None, dC: Tensor | None, dn: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        q, k, v, A, P, W, C, n, kv, kn, write, read, h, by_sum, below, turn = ctx.saved_tensors
+        q, k, v, u, M, A, W, C, n, write, read, h, by_sum, below, turn = ctx.saved_tensors
+        dh = torch.zeros_like(h) if dh is None else dh
         pull = (dh * h).sum(-1).neg_()
         dtop = (dh / below[..., None]).to(v.dtype)
         ds = pull * turn
         dM = (pull * ctx.eps).div_(below)
         db = torch.where(by_sum, 0.0, dM - pull)
-        db, dM = db.view(ctx.shape), dM.view(ctx.shape)
-        dS = torch.bmm(dtop, v.transpose(1, 2)).to(A.dtype).add_(ds[..., None]).mul_(P).to(q.dtype)
+        db, dM = db.view_as(u), dM.view_as(u)
+        dS = torch.bmm(dtop, v.transpose(1, 2)).to(A.dtype).add_(ds[..., None]).mul_(_decays(u, M, q)).to(q.dtype)
         dk = torch.bmm(dS.transpose(1, 2), q)
         dv = torch.bmm(A.to(v.dtype).transpose(1, 2), dtop)
         if W is None:
-            du = (dk * k).sum(-1, dtype=ds.dtype).view(ctx.shape)
-            return torch.bmm(dS, k), dk, dv, du, db, dM, None, None, None, None, None, None
+            du = (dk * k).sum(-1, dtype=ds.dtype).view_as(u)
+            return torch.bmm(dS, k), dk, dv, du, db, dM, *[None] * 7
         before, norm = _before(C, n, v, W)
         r = _reading(read, q)
         dqr = torch.bmm(dtop, before.transpose(1, 2)).addcmul_(ds[..., None].to(q.dtype), norm.transpose(1, 2).to(q.dtype))
@@ -118,16 +123,23 @@ class _Attention(torch.autograd.Function):
         qr = q * r
         dC = _grown(dC, torch.bmm(qr.transpose(1, 2), dtop), C, W)
         dn = _grown(dn, torch.bmm(ds[:, None], qr.to(ds.dtype)), n, W)
-        dW = torch.baddbmm(torch.bmm(dn, kn.transpose(1, 2)), dC, kv.transpose(1, 2))
         back = W.transpose(1, 2)
         dkv, dkn = torch.bmm(back, dC).view(len(q), *before.shape[1:]).to(v.dtype), torch.bmm(back, dn).view(len(q), 1, -1)
         w = write.view(len(k), -1, 1).to(k.dtype)
-        dka = torch.bmm(v, dkv.transpose(1, 2)).add_(dkn.to(k.dtype))
-        dk.addcmul_(dka, w)
+        dka = torch.bmm(v, dkv.transpose(1, 2)).add_(dkn.to(k.dtype)).mul_(w)
+        dk.add_(dka)
         dv = dv.baddbmm_(k * w, dkv)
-        du = (dk * k).sum(-1, dtype=ds.dtype).view(ctx.shape)
+        du = (dk * k).sum(-1, dtype=ds.dtype).view_as(u)
+        dG = (dC * C).sum(-1).add_((dn * n).sum(-1))
+        dG[:, : u.shape[1]] -= dka.mul_(k).view(*u.shape[:2], -1).sum(-1, dtype=dG.dtype)
         start = (dC, dn) if ctx.given else (None, None)
-        return dq, dk, dv, du, db, dM, dW, *start, None, None, None
+        return dq, dk, dv, du, db, dM, dG.to(ctx.reach), None, *start, None, None, None
+
+
+def _decays(u: Tensor, M: Tensor, q: Tensor) -> Tensor:
+    """exp(u_s − M_t)/√D for s ≤ t, else 0: ``X L L``."""
+    u, M = (u - 0.5 * math.log(q.shape[-1])).view(len(q), 1, -1), M.view(len(q), -1, 1)
+    return (u - M).exp_().tril_()
 
 
 def _written(k: Tensor, v: Tensor, write: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
