@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from utils.config import explicit_settings, lenient, plain
+from utils.config import explicit_settings, lenient, plain, unknown_choices
 from utils.errors import ConfigError, WaveError
 
 
@@ -25,7 +25,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     Raises:
         WaveError: whatever is wrong with config, data or checkpoint; before training where it can be known.
     """
-    # imported here: a mistake on the command line is told before seconds go into importing Lightning
+    # imported here: Hydra's own refusals and --help do not wait for Lightning
     import pytorch_lightning as pl
 
     from tasks.build import adopt_architecture, build, check, check_resume
@@ -39,7 +39,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     if resume:
         check_resume(config, resume)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    run = build(config)
+    run = build(config, resumes=bool(resume))
     trainer = runlog.trainer(config, run.module, [Pictures(config)] if config["pictures"]["enabled"] else [])
     runlog.greet(config, run.module, run.data, trainer)
     try:
@@ -64,11 +64,15 @@ def main(composed: DictConfig) -> None:
     except OmegaConfBaseException as error:
         sys.exit(f"\n{ConfigError([str(error).splitlines()[0]])}")
     except WaveError as error:
-        sys.exit(f"\n{error}")
+        # an error in a worker process arrives with that process's traceback in front of its text
+        sys.exit(f"\n{str(error).rpartition('Error: ')[2] if 'Traceback' in str(error) else error}")
 
 
 if __name__ == "__main__":
     # set once in the parent's environment, so that the processes DDP starts write into the same run folder
     os.environ.setdefault("WAVEXLSTM_RUN_ID", os.environ.get("SLURM_JOB_ID") or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    mistyped = unknown_choices(sys.argv[1:])
+    if mistyped:
+        sys.exit(f"\n{ConfigError(mistyped)}")
     sys.argv[1:] = lenient(sys.argv[1:])
     main()

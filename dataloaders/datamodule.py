@@ -64,7 +64,11 @@ class WaveData(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Where in which epoch training is; travels in every checkpoint."""
-        return {} if self._train is None else dict(self._train.state_dict())
+        if self._train is None:
+            return {}
+        if self.trainer is not None and self.trainer.num_training_batches:
+            self._train.limit = int(min(self.trainer.num_training_batches, len(self._train)))
+        return dict(self._train.state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep it for the loader to come.

@@ -79,6 +79,9 @@ class TrainLoader:
     """A DataLoader that knows where in which epoch it is; Lightning stores its state in every checkpoint.
 
     The position is counted when a batch is consumed, so batches that workers hold ready are not lost on resume.
+
+    Attributes:
+        limit: batches after which an epoch ends, where that is before the last one (``trainer.limit_train_batches``).
     """
 
     def __init__(self, part: Part, batch: int, seed: int, **options: Any) -> None:
@@ -86,6 +89,7 @@ class TrainLoader:
         self.loader: DataLoader[Batch] = DataLoader(part, batch_sampler=self.order, collate_fn=cast(Any, mark_padding), **options)
         self.epoch = 0
         self.done = 0
+        self.limit = len(self.order)
         self._resumed = False
 
     def __len__(self) -> int:
@@ -93,13 +97,14 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         if not self._resumed:
+            self.epoch += self.done > 0  # an epoch that was cut short is over: the next one draws anew
             self.done = 0
         self._resumed = False
         self.order.epoch, self.order.start = self.epoch, self.done
         for batch in self.loader:
             self.done += 1
             if self.done == len(self):
-                self.epoch += 1
+                self.epoch, self.done = self.epoch + 1, 0
             yield batch
 
     def _identity(self) -> dict[str, int]:
@@ -107,7 +112,8 @@ class TrainLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and batches done in it, and what must be equal on resume; Lightning's protocol for stateful loaders."""
-        return {"epoch": self.epoch, "done": self.done % len(self), **self._identity()}
+        over = self.done >= self.limit
+        return {"epoch": self.epoch + over, "done": 0 if over else self.done, **self._identity()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue after the last consumed batch.

@@ -43,7 +43,7 @@ class Arguments(SimulatorConfig):
     traces: int = 2000
     """Number of traces: 60 % train, 10 % dev, 30 % test."""
     seed: int = 0
-    """Of the simulation. The same seed gives the traces of ``dataset=synthetic`` with that seed and these settings."""
+    """Of the simulation. The same number as ``dataset.simulation_seed`` gives the traces of ``dataset=synthetic``."""
     overwrite: bool = False
     """Replace a set that is there already."""
 

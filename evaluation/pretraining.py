@@ -63,6 +63,11 @@ class Arguments:
             (self.traces is None or self.traces >= 1, f"traces = {self.traces}: must be at least 1"),
             (self.fit_traces >= 8, f"fit_traces = {self.fit_traces}: must be at least 8"),
             (self.device in ("auto", "cpu", "cuda"), f"device = '{self.device}': must be auto, cpu or cuda"),
+            (self.device != "cuda" or torch.cuda.is_available(), "device = 'cuda': this machine has none; use cpu or auto"),
+            (
+                self.output is None or Path(self.output).absolute().parent.is_dir(),
+                f"output = '{self.output}': its folder does not exist; make it first",
+            ),
         )
 
 
@@ -193,6 +198,7 @@ def _parts(module: WaveModule, args: Arguments) -> tuple[dict[Split, Part], Prep
         node = {
             "_name_": "seisbench_auto_reg",
             "dataset_name": args.dataset_name,
+            "samples": module.spec["samples"],
             **{key: node[key] for key in own if key in node},
         }
     source = SOURCES.build(node, seed=module.config["seed"])

@@ -100,6 +100,11 @@ def _mismatches(config: Mapping[str, Any]) -> list[str]:
         others = "|".join(name for name in DECODERS.names if name != ABSENT)
         wanted = f"decoder={others}" if task.uses_decoder else f"decoder={ABSENT} (an unused decoder would make DDP fail)"
         wrong.append(f"task '{task_name}' uses {'a' if task.uses_decoder else 'no'} decoder. Set {wanted}")
+    every = config["trainer"]["val_check_interval"]
+    if config["scheduler"]["_name_"] == "plateau" and every != 1.0:
+        wrong.append(
+            f"scheduler 'plateau' steps with the epoch, after its validation: trainer.val_check_interval = {every!r}: must be 1.0"
+        )
     return wrong
 
 
@@ -176,8 +181,10 @@ def build_module(config: Mapping[str, Any], spec: DataSpec) -> WaveModule:
     return WaveModule(network, task, config=config, spec=spec_record(spec), prepare_cfg=prepare)
 
 
-def build(config: Mapping[str, Any]) -> Run:
+def build(config: Mapping[str, Any], *, resumes: bool = False) -> Run:
     """Everything for a run, weights loaded where ``model.checkpoint_path`` asks for it.
+
+    A run that ``resumes`` gets its weights later, from its own checkpoint.
 
     Raises:
         WaveError: whatever is wrong with config, data or checkpoint, before training.
@@ -185,7 +192,7 @@ def build(config: Mapping[str, Any]) -> Run:
     check(config)
     data = WaveData(build_source(config), typed(LoaderConfig, config["loader"]), seed=config["seed"])
     module = build_module(config, data.spec)
-    if config["model"]["checkpoint_path"]:
+    if config["model"]["checkpoint_path"] and not resumes:
         start_from(module.network, config["model"]["checkpoint_path"])
     return Run(module, data)
 
@@ -198,7 +205,9 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def adopt_architecture(config: Mapping[str, Any], stated: set[str]) -> dict[str, Any]:
-    """The config with encoder and model as the checkpoint in ``model.checkpoint_path`` has them; unchanged where none is given.
+    """The config with encoder and model as the checkpoint has them; unchanged where none is given.
+
+    The checkpoint is that of ``model.checkpoint_path``, or, for a run that resumes from one that started so, its own.
 
     Settings in :data:`FREE` stay the run's own.
 
@@ -207,11 +216,12 @@ def adopt_architecture(config: Mapping[str, Any], stated: set[str]) -> dict[str,
         stated: settings a person stated (:func:`utils.config.explicit_settings`).
 
     Raises:
-        CheckpointError: a stated setting contradicts the checkpoint, or its components differ from the data's.
+        CheckpointError: a stated setting contradicts the checkpoint.
     """
-    path = (config.get("model") or {}).get("checkpoint_path")
+    path = config["model"]["checkpoint_path"]
     if not path:
         return dict(config)
+    path = config["train"]["ckpt_path"] or path
     saved = checkpoint.read(path)
     theirs, ours = architecture(saved.config), architecture(config)
     against = [

@@ -109,8 +109,9 @@ class WaveModule(pl.LightningModule):
         self._total = self.trainer.estimated_stepping_batches
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Optimizer and schedule of the config; the schedule steps with the optimizer, ``plateau`` with validation."""
-        optimizer = OPTIMIZERS.build(self.config["optimizer"], modules=[self.network, self.task])
+        """Optimizer and schedule of the config; the schedule steps with the optimizer, ``plateau`` with the epoch."""
+        scaled = self.config["trainer"]["precision"] == "16-mixed"
+        optimizer = OPTIMIZERS.build(self.config["optimizer"], modules=[self.network, self.task], scaled=scaled)
         metric, mode = self.task.monitor
         total = int(self.trainer.estimated_stepping_batches)
         scheduler = SCHEDULERS.build(self.config["scheduler"], optimizer=optimizer, total=total, mode=mode)

@@ -15,7 +15,7 @@ from dataloaders.batch import Batch, DataSpec
 from dataloaders.normalise import prepare
 from tasks import build
 from tasks.build import REGISTRIES
-from utils.config import CONFIGS, SECTIONS, RunConfig
+from utils.config import CONFIGS, SECTIONS, RunConfig, unknown_choices
 from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -180,3 +180,27 @@ def test_a_gradient_reaches_every_trainable_parameter(experiment):
     (output.loss + output.penalty).backward()
     untouched = [name for name, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not untouched
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["seed=-1"], "seed = -1: must be 0"),
+        (["optimizer.lr=inf"], "lr = inf: must be finite"),
+        (["trainer.strategy=foo"], "strategy = 'foo': must be one of auto, ddp"),
+        (["trainer.max_epochs=-1", "trainer.max_steps=-1"], "max_epochs = -1: must be at least 1"),
+        (["trainer.accumulate_grad_batches=4", "trainer.val_check_interval=6"], "could not be resumed exactly"),
+        (["scheduler=plateau"], "val_check_interval = 150: must be 1.0"),
+    ],
+)
+def test_settings_that_would_end_badly_are_refused(overrides, said):
+    with pytest.raises(ConfigError) as caught:
+        build.check(composed(*overrides))
+    assert said in str(caught.value)
+
+
+def test_mistyped_choices_are_told_with_the_nearest_one():
+    told = unknown_choices(["encoder=conv-dwon", "experiment=contrastive/smal", "model=xlstm-unet", "trainer.devices=2"])
+    assert len(told) == 2
+    assert "no 'conv-dwon'. Did you mean 'conv-down-small'?" in told[0]
+    assert "Did you mean 'contrastive/small'?" in told[1]

@@ -117,12 +117,23 @@ def read_raw(path: str | Path) -> dict[str, Any]:
             f"checkpoint {file}: refused by the safe loader; it holds more than tensors and plain values "
             f"({_first_line(error)}), or is damaged. Use a checkpoint that this project wrote."
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        LookupError,
+        AttributeError,
+        ValueError,
+        TypeError,
+    ) as error:  # whatever bytes unpickle to
         raise CheckpointError(f"checkpoint {file}: damaged or no checkpoint ({_first_line(error)}). Use another one.") from error
-    if not isinstance(content, dict) or KEY not in content or "state_dict" not in content:
+    own = content.get(KEY) if isinstance(content, dict) else None
+    if not isinstance(own, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"checkpoint {file}: no record of a WaveXLSTM run in it. Use a checkpoint that train.py wrote.")
-    if content[KEY].get("schema") != SCHEMA:
-        raise CheckpointError(f"checkpoint {file}: schema {content[KEY].get('schema')!r}, this version reads schema {SCHEMA}.")
+    if own.get("schema") != SCHEMA or not {"config", "data_spec"} <= set(own):
+        raise CheckpointError(
+            f"checkpoint {file}: schema {own.get('schema')!r}, this version reads whole records of schema {SCHEMA}."
+        )
     return content
 
 

@@ -50,7 +50,8 @@ class LoaderConfig:
         )
 
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+STRATEGIES = ("auto", "ddp")
 
 
 @dataclass(kw_only=True)
@@ -68,7 +69,7 @@ class TrainerConfig:
     precision: str = "auto"
     """auto is bf16-mixed on a GPU and 32-true on a CPU."""
     max_epochs: int = 10
-    """Passes over the training split."""
+    """Passes over the training split; −1 leaves it to max_steps. Given both, the first to be reached ends the run."""
     max_steps: int = -1
     """Optimizer steps; −1 leaves it to max_epochs."""
     gradient_clip_val: float | None = 1.0
@@ -100,11 +101,21 @@ class TrainerConfig:
             (self.precision in PRECISIONS, f"precision = '{self.precision}': must be one of {known}"),
             (_device_count(self.devices), f"devices = {self.devices!r}: must be a positive integer, a list of integers or auto"),
             (self.num_nodes >= 1, f"num_nodes = {self.num_nodes}: must be at least 1"),
-            (self.max_epochs >= 1 or self.max_steps >= 1, f"max_epochs = {self.max_epochs}: must be at least 1"),
+            (
+                self.max_epochs >= 1 or (self.max_epochs == -1 and self.max_steps >= 1),
+                f"max_epochs = {self.max_epochs}: must be at least 1, or -1 where max_steps is given",
+            ),
+            (self.strategy in STRATEGIES, f"strategy = '{self.strategy}': must be one of {', '.join(STRATEGIES)}"),
             (self.max_steps == -1 or self.max_steps >= 1, f"max_steps = {self.max_steps}: must be at least 1, or -1"),
             (
                 self.gradient_clip_val is None or self.gradient_clip_val > 0,
                 f"gradient_clip_val = {self.gradient_clip_val}: must be positive, or null",
+            ),
+            (
+                self.accumulate_grad_batches <= 1 or _whole_steps(self.val_check_interval, self.accumulate_grad_batches),
+                f"val_check_interval = {self.val_check_interval!r}: must be 1.0, or a number of batches that "
+                f"accumulate_grad_batches = {self.accumulate_grad_batches} divides: "
+                "a checkpoint within a step could not be resumed exactly",
             ),
             (self.accumulate_grad_batches >= 1, f"accumulate_grad_batches = {self.accumulate_grad_batches}: must be at least 1"),
             (self.log_every_n_steps >= 1, f"log_every_n_steps = {self.log_every_n_steps}: must be at least 1"),
@@ -122,6 +133,10 @@ def _device_count(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
     return value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+
+
+def _whole_steps(interval: Any, accumulated: int) -> bool:
+    return interval % accumulated == 0 if isinstance(interval, int) else interval == 1.0
 
 
 def _share_or_count(value: Any) -> bool:
@@ -185,9 +200,9 @@ class RunConfig:
     run_id: str
     """Name of this run; with experiment_name it names the run folder."""
     seed: int
-    """Seed of weights, crops, masks, negatives and order."""
+    """Seed of weights, crops, masks, negatives and order, 0 … 2³² − 1."""
     eval_mask_seed: int = 20250
-    """Seed of validation masks and negatives: the same in every run, so that runs compare."""
+    """Seed of validation masks and negatives, 0 … 2³² − 1: the same in every run, so that runs compare."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """What this command does."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)
@@ -200,6 +215,15 @@ class RunConfig:
     """Which checkpoints are kept."""
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     """Which pictures are drawn."""
+
+    def __post_init__(self) -> None:
+        """State the ranges."""
+        demand(
+            *(
+                (0 <= value < 2**32, f"{name} = {value}: must be 0 … {2**32 - 1}")
+                for name, value in (("seed", self.seed), ("eval_mask_seed", self.eval_mask_seed))
+            )
+        )
 
 
 SECTIONS: dict[str, type] = {
@@ -256,6 +280,25 @@ def _lenient(argument: str, groups: set[str]) -> str:
     key, sign, _ = argument.partition("=")
     special = not sign or key.startswith(("-", "+", "~", "hydra")) or "@" in key or key in groups
     return argument if special else f"++{argument}"
+
+
+def unknown_choices(arguments: Sequence[str]) -> list[str]:
+    """Mistyped choices of a config group (``encoder=conv-dwon``), each with the nearest one and all that there are.
+
+    Told here since Hydra stops at the first, in its own words and without the names in sub-folders.
+    """
+    wrong = []
+    for argument in arguments:
+        group, sign, choice = argument.lstrip("+").partition("=")
+        folder = CONFIGS / group
+        if sign and group and not group.startswith("hydra") and folder.is_dir():
+            known = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+            wrong += [
+                f"{group}: no '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}"
+                for name in choice.strip("[]").split(",")
+                if name.strip() not in known
+            ]
+    return wrong
 
 
 def explicit_settings(overrides: Iterable[str], experiment: str) -> set[str]:

@@ -54,7 +54,11 @@ def _starts(config: Mapping[str, Any], start: str) -> list[tuple[str, str]]:
     own = SMALL.get(config["experiment_name"])
     if own is None:
         return [("Start another run from it, by adding to its command", shlex.join([start]))]
-    shape = [word for word in _overrides() if word.startswith(("model.", "encoder.")) and ".checkpoint_path=" not in word]
+    shape = [
+        word
+        for word in _overrides()
+        if word.startswith(("model.", "encoder.", "model=", "encoder=")) and ".checkpoint_path=" not in word
+    ]
     other = next(name for name in SMALL.values() if name != own)
     found = [("Start another objective from it", shlex.join(["python", "train.py", f"experiment={other}", *shape, start]))]
     if config["dataset"]["_name_"] == "synthetic":
@@ -75,7 +79,8 @@ def _go_on(config: Mapping[str, Any], last: Path, *, longer: bool) -> str:
     if not any(word.startswith("experiment=") for word in words):
         words.insert(0, f"experiment={config['experiment_name']}")
     if longer:
-        name = "max_epochs" if config["trainer"]["max_steps"] == -1 else "max_steps"
-        words = [word for word in words if not word.startswith(f"trainer.{name}=")]
-        words.append(f"trainer.{name}={2 * config['trainer'][name]}")
+        for name in ("max_epochs", "max_steps"):
+            if config["trainer"][name] != -1:
+                words = [word for word in words if not word.startswith(f"trainer.{name}=")]
+                words.append(f"trainer.{name}={2 * config['trainer'][name]}")
     return shlex.join(["python", "train.py", *words, f"train.ckpt_path={last}"])

@@ -12,6 +12,8 @@ from utils.optim_params import decays
 from utils.registry import Registry
 
 OPTIMIZERS: Registry[torch.optim.Optimizer] = Registry("optimizer")
+"""Parts are constructed as ``cls(settings, modules=…, scaled=…)``; ``scaled`` says that gradients are scaled (fp16): a fused
+optimizer would unscale them only inside its step, after clipping."""
 
 
 def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
@@ -60,9 +62,9 @@ class AdamConfig:
 class AdamW(torch.optim.AdamW):
     """AdamW (Loshchilov & Hutter 2019), fused."""
 
-    def __init__(self, cfg: AdamConfig, *, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, cfg: AdamConfig, *, modules: Iterable[nn.Module], scaled: bool = False) -> None:
         groups = parameter_groups(modules, cfg.weight_decay)
-        super().__init__(groups, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), eps=cfg.eps, fused=_fused(groups))
+        super().__init__(groups, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), eps=cfg.eps, fused=_fused(groups) and not scaled)
 
 
 @OPTIMIZERS.register("adam", AdamConfig)
@@ -70,9 +72,9 @@ class AdamW(torch.optim.AdamW):
 class Adam(torch.optim.Adam):
     """Adam (Kingma & Ba 2015), fused."""
 
-    def __init__(self, cfg: AdamConfig, *, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, cfg: AdamConfig, *, modules: Iterable[nn.Module], scaled: bool = False) -> None:
         groups = parameter_groups(modules, cfg.weight_decay)
-        super().__init__(groups, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), eps=cfg.eps, fused=_fused(groups))
+        super().__init__(groups, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), eps=cfg.eps, fused=_fused(groups) and not scaled)
 
 
 @dataclass(kw_only=True)
@@ -103,6 +105,7 @@ class SgdConfig:
 class Sgd(torch.optim.SGD):
     """Stochastic gradient descent with (Nesterov) momentum."""
 
-    def __init__(self, cfg: SgdConfig, *, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, cfg: SgdConfig, *, modules: Iterable[nn.Module], scaled: bool = False) -> None:
+        del scaled  # not fused
         groups = parameter_groups(modules, cfg.weight_decay)
         super().__init__(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.nesterov)

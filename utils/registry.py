@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
@@ -120,7 +121,9 @@ def mistakes_in(config: type, settings: Mapping[str, Any], *, where: str) -> lis
             wrong.append(f"{where} has no setting '{key}'.{did_you_mean(str(key), fields)} {takes}")
     sound = {}
     for key, value in settings.items():
-        if key in fields:
+        if isinstance(value, float) and not math.isfinite(value):
+            wrong.append(f"{where}: {key} = {value}: must be finite")
+        elif key in fields:
             try:
                 OmegaConf.merge(OmegaConf.structured(config), {key: value})
                 sound[key] = value

@@ -123,9 +123,9 @@ def _plan(config: Mapping[str, Any], traces: int, trainer: pl.Trainer) -> str:
     samples = f"{window * settings['accumulate_grad_batches']} windows a step"
     if config["trainer"]["fast_dev_run"]:
         return f"one step, {samples}"
-    if settings["max_steps"] != -1:
-        return f"{settings['max_steps']:,} steps ({settings['max_steps'] / max(1, epoch):.1f} epochs), {samples}"
-    return f"{epoch * settings['max_epochs']:,} steps ({settings['max_epochs']} epochs of {epoch:,}), {samples}"
+    bounds = [settings["max_steps"], epoch * settings["max_epochs"]]
+    steps = min(bound for bound in bounds if bound > 0)
+    return f"{steps:,} steps ({steps / max(1, epoch):.3g} epochs of {epoch:,}), {samples}"
 
 
 def _learnt(config: Mapping[str, Any], monitor: tuple[str, str], folder: Path) -> str:

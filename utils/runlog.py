@@ -101,7 +101,6 @@ def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callb
     place = folder(config)
     accelerator = _accelerator(settings["accelerator"])
     writes = not settings["fast_dev_run"]
-    steps = settings["max_steps"]
     every = settings["val_check_interval"]
     try:
         return pl.Trainer(
@@ -110,8 +109,8 @@ def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callb
             num_nodes=settings["num_nodes"],
             strategy=_strategy(settings, accelerator),
             precision=_precision(settings["precision"], accelerator),
-            max_epochs=settings["max_epochs"] if steps == -1 else -1,
-            max_steps=steps,
+            max_epochs=settings["max_epochs"],
+            max_steps=settings["max_steps"],
             gradient_clip_val=settings["gradient_clip_val"],
             accumulate_grad_batches=settings["accumulate_grad_batches"],
             val_check_interval=every,

@@ -150,6 +150,8 @@ def narrowed(piece: np.ndarray) -> np.ndarray:
         return piece.astype(np.float32, copy=False)
     wide = piece.astype(np.float64)
     if np.nanmax(np.abs(wide)) >= _EXACT:
-        wide = wide - wide[:, :1]
+        finite = np.isfinite(wide)
+        first = np.take_along_axis(wide, finite.argmax(1)[:, None], axis=1)
+        wide = wide - np.nan_to_num(first, nan=0.0, posinf=0.0, neginf=0.0)
     with np.errstate(over="ignore"):
         return wide.astype(np.float32)

@@ -21,7 +21,7 @@ _CACHE_BLOCK = 256
 
 @dataclass(kw_only=True)
 class SyntheticConfig(PrepareConfig, SimulatorConfig):
-    """A simulated dataset; trace ``i`` of a split depends on the run's seed and ``i`` alone."""
+    """A simulated dataset; trace ``i`` of a split depends on ``simulation_seed`` and ``i`` alone."""
 
     traces: int = 20_000
     """Traces of the training split. A smaller number takes the first of them: nested subsets, for studies of label fractions."""
@@ -29,6 +29,8 @@ class SyntheticConfig(PrepareConfig, SimulatorConfig):
     """Traces of the validation split."""
     traces_test: int = 1_000
     """Traces of the test split."""
+    simulation_seed: int = 42
+    """Which earthquakes and stations; not the run's seed, so that runs with different seeds compare. 0 or more."""
     samples: int = 4096
     """Window length at 100 Hz: at random within the trace in training, in its middle in validation and test."""
     cache: bool = False
@@ -40,6 +42,7 @@ class SyntheticConfig(PrepareConfig, SimulatorConfig):
         counts = {"traces": self.traces, "traces_dev": self.traces_dev, "traces_test": self.traces_test}
         demand(
             *((0 <= count < 1 << 40, f"{name} = {count}: must be 0 … 2^40 − 1") for name, count in counts.items()),
+            (0 <= self.simulation_seed < 2**32, f"simulation_seed = {self.simulation_seed}: must be 0 … {2**32 - 1}"),
             (
                 64 <= self.samples <= self.trace_samples,
                 f"samples = {self.samples}: must be 64 … trace_samples = {self.trace_samples}",
@@ -54,7 +57,7 @@ class Synthetic(Source):
 
     Args:
         cfg: how many, and which.
-        seed: of the virtual dataset.
+        seed: of the run; decides the windows of training.
     """
 
     def __init__(self, cfg: SyntheticConfig, *, seed: int) -> None:
@@ -77,7 +80,8 @@ class Synthetic(Source):
         """Sizes and ranges, in a line."""
         cfg = self.cfg
         return (
-            f"synthetic, seed {self.seed}: {cfg.traces} train, {cfg.traces_dev} dev, {cfg.traces_test} test traces of "
+            f"synthetic, simulation seed {cfg.simulation_seed}: {cfg.traces} train, {cfg.traces_dev} dev, "
+            f"{cfg.traces_test} test traces of "
             f"{cfg.trace_samples / RATE:g} s; magnitude {cfg.magnitude_min:g} to {cfg.magnitude_max:g}, "
             f"{cfg.distance_min_km:g} to {cfg.distance_max_km:g} km, travel times of {cfg.earth_model.value}"
         )
@@ -89,7 +93,7 @@ class SyntheticPart(Part):
 
     Args:
         cfg: as of the source.
-        seed: of the virtual dataset.
+        seed: of the run; decides the windows of training.
         split: which.
         count: its traces.
         spec: of its batches.
@@ -141,7 +145,7 @@ class SyntheticPart(Part):
     def _traces(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(wave ``B 3 N``, valid ``B N``, live ``B 3``, onsets ``B 4``), from the simulator or from memory."""
         if self._simulator is None:
-            self._simulator = Simulator(self.cfg, self.seed)
+            self._simulator = Simulator(self.cfg, self.cfg.simulation_seed)
         if not self.cfg.cache:
             traces = self._simulator(position + FIRST_NUMBER[self.split])
             return traces.wave, traces.valid, traces.live, traces.onsets

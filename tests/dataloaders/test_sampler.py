@@ -102,3 +102,16 @@ def test_windows_that_only_fill_a_batch_are_invalid():
     batch = mark_padding(Numbers().__getitems__([(0, 4), (PADDING, 0)]))
     assert batch.valid.all(1).tolist() == [True, False]
     assert not batch.valid[1].any()
+
+
+def test_an_epoch_cut_short_is_followed_by_the_next_one():
+    loader = TrainLoader(Numbers(), 5, seed=3)
+    loader.limit = 2
+    whole = TrainLoader(Numbers(), 5, seed=3)
+    epochs = [
+        [batch.index.tolist() for batch, _ in zip(iterated, range(2), strict=False)] for iterated in (iter(loader), iter(loader))
+    ]
+    full = [[batch.index.tolist() for batch in whole] for _ in range(2)]
+    assert epochs == [epoch[:2] for epoch in full]
+    assert loader.state_dict()["epoch"] == 2
+    assert loader.state_dict()["done"] == 0

@@ -28,7 +28,7 @@ SMALL = {
 
 
 def _part(split=Split.train, seed=0, **settings):
-    return SOURCES.build({**SMALL, **settings}, seed=seed).part(split)
+    return SOURCES.build({**SMALL, "simulation_seed": seed, **settings}, seed=seed).part(split)
 
 
 def test_yaml_states_the_defaults():
@@ -128,7 +128,14 @@ def test_a_written_set_reads_back_through_seisbench(tmp_path):
     assert {file.name for file in folder.iterdir()} == {"metadata.csv", "waveforms.hdf5"}
     written = data.WaveformDataset(folder)
     assert written.metadata["split"].value_counts().to_dict() == {"train": 18, "test": 9, "dev": 3}
-    node = {**SMALL, "trace_samples": 1500, "samples": 1500, "gap_fraction": 0.3, "dead_component_fraction": 0.3}
+    node = {
+        **SMALL,
+        "simulation_seed": 9,
+        "trace_samples": 1500,
+        "samples": 1500,
+        "gap_fraction": 0.3,
+        "dead_component_fraction": 0.3,
+    }
     source = SOURCES.build(node, seed=9)
     columns = [f"trace_{name}_arrival_sample" for name in ("p", "s", "P1", "S1")]
     for split in Split:
@@ -147,7 +154,15 @@ def test_a_written_set_trains_like_any_other(tmp_path):
     folder = write_set(tmp_path / "set", 30, seed=9, settings=SETTINGS)
     read = SOURCES.build({"_name_": "seisbench_auto_reg", "dataset_name": [str(folder)], "samples": 1500}, seed=9)
     made = SOURCES.build(
-        {**SMALL, "trace_samples": 1500, "samples": 1500, "gap_fraction": 0.3, "dead_component_fraction": 0.3}, seed=9
+        {
+            **SMALL,
+            "simulation_seed": 9,
+            "trace_samples": 1500,
+            "samples": 1500,
+            "gap_fraction": 0.3,
+            "dead_component_fraction": 0.3,
+        },
+        seed=9,
     )
     for split, count in ((Split.train, 18), (Split.dev, 3), (Split.test, 9)):
         keys = [(0, position) for position in range(count)]

@@ -158,6 +158,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job, as CI may be, starts with it ignored
     with warnings.catch_warnings():
         yield tmp_path / "runs" / "group" / "tiny" / "one"
     signal.signal(signal.SIGINT, before)

@@ -59,6 +59,11 @@ def test_missing_foreign_and_other_schemas_are_told(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     with pytest.raises(CheckpointError, match="no record of a WaveXLSTM run"):
         checkpoint.read(tmp_path / "foreign.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello world")
+    with pytest.raises(CheckpointError, match=r"text\.ckpt"):
+        checkpoint.read(tmp_path / "text.ckpt")
+    with pytest.raises(CheckpointError, match="no record of a WaveXLSTM run"):
+        checkpoint.read(write(tmp_path / "other.ckpt", **{checkpoint.KEY: "a string"}))
     record = {**checkpoint.record({}, {}), "schema": 99}
     with pytest.raises(CheckpointError, match="schema 99"):
         checkpoint.read(write(tmp_path / "future.ckpt", **{checkpoint.KEY: record}))

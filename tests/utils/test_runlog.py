@@ -100,8 +100,11 @@ class TestFolder:
         assert not list(place.parent.parent.parent.rglob("*.*"))
         assert "Nothing was written" in capsys.readouterr().out
 
-    def test_steps_given_overrule_epochs(self, make: Callable[..., Any], place: Path) -> None:
-        trainer = fit(make(max_steps=8, max_epochs=1, val_check_interval=4), pictures=False)
+    def test_the_first_bound_ends_the_run(self, make: Callable[..., Any], place: Path) -> None:
+        assert fit(make(max_steps=8, max_epochs=1), pictures=False).global_step == 6
+
+    def test_steps_alone_may_bound_a_run(self, make: Callable[..., Any], place: Path) -> None:
+        trainer = fit(make(max_steps=8, max_epochs=-1, val_check_interval=4), pictures=False)
         assert trainer.global_step == 8
         assert read(place / "metrics.csv")["val/loss"][0] == [4, 8]
 
@@ -174,7 +177,7 @@ class TestInterrupt:
         )
         monkeypatch.setattr("tasks.build.check", lambda config: None)
         monkeypatch.setattr("tasks.build.adopt_architecture", lambda config, stated: config)
-        monkeypatch.setattr("tasks.build.build", lambda config: run)
+        monkeypatch.setattr("tasks.build.build", lambda config, resumes: run)
         with pytest.raises(SystemExit) as end:
             train.train(run.config, [])
         assert end.value.code == 130
@@ -225,7 +228,7 @@ class TestTrainer:
         with pytest.raises(ConfigError, match="no CUDA device"):
             runlog.trainer(run.config, run.module)
 
-    @pytest.mark.parametrize(("asked", "got"), [("auto", "32-true"), ("bf16-mixed", "bf16-mixed"), ("64-true", "64-true")])
+    @pytest.mark.parametrize(("asked", "got"), [("auto", "32-true"), ("bf16-mixed", "bf16-mixed"), ("32-true", "32-true")])
     def test_precision_by_name(self, make: Callable[..., Any], place: Path, asked: str, got: str) -> None:
         run = make(precision=asked)
         assert runlog.trainer(run.config, run.module).precision == got
