@@ -124,7 +124,7 @@ def _plan(config: Mapping[str, Any], traces: int, trainer: pl.Trainer) -> str:
     if config["trainer"]["fast_dev_run"]:
         return f"one step, {samples}"
     bounds = [settings["max_steps"], epoch * settings["max_epochs"]]
-    steps = min(bound for bound in bounds if bound > 0)
+    steps = min((bound for bound in bounds if bound > 0), default=0)  # 0: no batch fits, which the loader refuses
     return f"{steps:,} steps ({steps / max(1, epoch):.3g} epochs of {epoch:,}), {samples}"
 
 
