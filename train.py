@@ -71,6 +71,8 @@ def main(composed: DictConfig) -> None:
 if __name__ == "__main__":
     # set once in the parent's environment, so that the processes DDP starts write into the same run folder
     os.environ.setdefault("WAVEXLSTM_RUN_ID", os.environ.get("SLURM_JOB_ID") or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    # waiting OpenMP threads sleep early: spinning, they stall a run twentyfold where another program shares the cores
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     mistyped = unknown_choices(sys.argv[1:])
     if mistyped:
         sys.exit(f"\n{ConfigError(mistyped)}")
