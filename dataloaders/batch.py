@@ -7,6 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+PICK_CLASSES = ("P", "S", "N")
+"""Classes of a picker, in the order of its outputs; written into every checkpoint and asserted on load."""
+
 
 class Target(str, Enum):
     """What a source can label."""
@@ -46,6 +49,9 @@ class Batch(NamedTuple):
         epoch: ``B`` int64.
         onsets: ``B P`` int64, sample of each arrival in the window (−1: none); None where the source has no labels.
         phases: ``B P`` int64, 0 for P and 1 for S, beside ``onsets``.
+        known: ``B 2`` bool, False where the P (S) of this trace exists but was never picked: nothing may be concluded from its
+            absence. None where the source has no labels.
+        label: ``B`` int64, class of each trace among ``DataSpec.classes`` (−1: none); None where the source has no classes.
     """
 
     wave: Tensor
@@ -55,8 +61,28 @@ class Batch(NamedTuple):
     epoch: Tensor
     onsets: Tensor | None = None
     phases: Tensor | None = None
+    known: Tensor | None = None
+    label: Tensor | None = None  # the class of a trace, not of a sample
 
     def on(self, device: torch.device) -> "Batch":
         """The batch on a device (not named ``to``: Lightning would call it and lose its asynchronous copies)."""
-        labels = (value if value is None else value.to(device) for value in (self.onsets, self.phases))
+        labels = (value if value is None else value.to(device) for value in self[5:])
         return Batch(*(value.to(device) for value in self[:5]), *labels)
+
+
+def raw_batch(wave: Tensor, valid: Tensor | None = None, live: Tensor | None = None) -> Batch:
+    """Unlabelled raw windows as a batch, for inference.
+
+    Args:
+        wave: ``B L C`` in counts.
+        valid: ``B L`` bool, samples that exist; None: all.
+        live: ``B C`` bool, components that exist; None: all (constant ones are found by ``prepare``).
+    """
+    size, length, channels = wave.shape
+    return Batch(
+        wave=wave.float(),
+        valid=torch.ones(size, length, dtype=torch.bool) if valid is None else valid,
+        live=torch.ones(size, channels, dtype=torch.bool) if live is None else live,
+        index=torch.arange(size),
+        epoch=torch.zeros(size, dtype=torch.int64),
+    )

@@ -71,8 +71,11 @@ class EvalOrder:
 
 
 def mark_padding(batch: Batch) -> Batch:
-    """Collate function: a source has built the batch; windows that only fill it are marked invalid."""
-    return batch._replace(valid=batch.valid & (batch.epoch != PADDING)[:, None])
+    """Collate function: a source has built the batch; windows that only fill it are marked invalid and lose their labels."""
+    real = batch.epoch != PADDING
+    onsets = None if batch.onsets is None else torch.where(real[:, None], batch.onsets, -1)
+    label = None if batch.label is None else torch.where(real, batch.label, -1)
+    return batch._replace(valid=batch.valid & real[:, None], onsets=onsets, label=label)
 
 
 class TrainLoader:

@@ -7,6 +7,7 @@ be padded). Abstract or final, never both.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -72,19 +73,30 @@ class Backbone(nn.Module, ABC):
 
 
 class Decoder(nn.Module, ABC):
-    """Context to predictions at the sampling rate.
+    """Context to predictions: at the sampling rate, or one a trace.
 
     Attributes:
         d_out: channels or classes of the prediction.
         causal: prediction l depends on no token after the one that covers sample l.
+        per_trace: the prediction is ``B d_out``, one a trace, instead of ``B L d_out``.
     """
 
     d_out: int
     causal: bool
+    per_trace: ClassVar[bool] = False
 
     @abstractmethod
-    def forward(self, context: Tensor, wave: Tensor) -> Tensor:
-        """Context ``B T D`` and the wave ``B L C`` (for its length and for concat heads) to ``B L d_out``."""
+    def forward(self, context: Tensor, wave: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Context to prediction.
+
+        Args:
+            context: ``B T D``.
+            wave: ``B L C``, for its length and for heads that read it.
+            valid: ``B L`` bool, samples that exist, for heads that pool; None: all.
+
+        Returns:
+            ``B L d_out``, or ``B d_out`` where ``per_trace``.
+        """
 
 
 @dataclass

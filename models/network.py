@@ -22,6 +22,6 @@ class Network(nn.Module):
         """No output depends on a later sample than its own token's last."""
         return self.encoder.causal and self.backbone.causal and self.decoder.causal
 
-    def forward(self, wave: Tensor) -> Tensor:
-        """Wave ``B L C`` to the decoder's prediction ``B L d_out``."""
-        return self.decoder(self.backbone(self.encoder(wave)), wave)
+    def forward(self, wave: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Wave ``B L C`` (and which of its samples exist, ``B L``) to the decoder's prediction ``B L d_out`` or ``B d_out``."""
+        return self.decoder(self.backbone(self.encoder(wave)), wave, valid)

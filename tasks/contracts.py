@@ -89,6 +89,37 @@ class CodeLoss(Loss, ABC):
         """
 
 
+class PickLoss(Loss, ABC):
+    """Compares class scores of samples with soft labels."""
+
+    scores = Scores.picks
+
+    @abstractmethod
+    def forward(self, logits: Tensor, labels: Tensor, valid: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Score every valid sample.
+
+        Args:
+            logits: ``B L 3``, classes in the order P, S, N.
+            labels: ``B L 3``, probabilities that sum to 1 (:func:`dataloaders.labels.gaussian_labels`).
+            valid: ``B L`` bool.
+            known: ``B 2`` bool, whether P (S) of the trace is labelled. An unlabelled phase cannot be told from noise:
+                it must not be scored against it.
+
+        Returns:
+            (mean over scored samples, their number as float32); 0 and 0 where there are none.
+        """
+
+
+class ClassLoss(Loss, ABC):
+    """Compares class scores of traces with their classes."""
+
+    scores = Scores.classes
+
+    @abstractmethod
+    def forward(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``B K`` and classes ``B`` int64 (−1: not scored) to (mean over scored traces, their number as float32)."""
+
+
 @dataclass
 class StepOutput:
     """One step of an objective.
@@ -99,6 +130,8 @@ class StepOutput:
         logs: further means over the same positions, by name (``"accuracy"``), without gradient.
         gauges: scalars that are no means over positions (``"perplexity"``, ``"hidden_ratio"``), without gradient.
         penalty: a term added to the loss as it is, already the same on all ranks (diversity); 0 where there is none.
+        tallies: (sum, number) pairs by name, for means over something else than the scored positions, such as arrivals;
+            summed over batches and ranks before they are divided.
     """
 
     loss: Tensor
@@ -106,6 +139,7 @@ class StepOutput:
     logs: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     gauges: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     penalty: Tensor | float = 0.0
+    tallies: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict[str, tuple[Tensor, Tensor]])
 
 
 @dataclass

@@ -49,7 +49,11 @@ class WaveModule(pl.LightningModule):
         return Draw(self.config["seed"], batch.epoch, batch.index)
 
     def _step(self, batch: Batch, *, evaluating: bool) -> tuple[StepOutput, dict[str, Tensor], dict[str, Tensor]]:
-        """One step: ``(output, means over scored positions, gauges)``, over all ranks: gauges are averaged, repairs summed."""
+        """One step over all ranks: ``(output, values by name, weights of the means by name)``.
+
+        Means are over scored positions, tallies over their own number; gauges are averaged over ranks and repairs summed, and
+        carry the weight 1. ``"count"`` among the weights is the number of scored positions.
+        """
         batch, repaired = prepare(batch, self.prepare_cfg)
         output = self.task.step(self.network, batch, self.draw(batch, evaluating=evaluating))
         count = output.count.detach().float()
@@ -60,24 +64,28 @@ class WaveModule(pl.LightningModule):
             + [count.new_tensor(1.0 / world_size())] * len(output.gauges)
             + [count.new_ones(())] * len(repaired)
         )
-        sums = all_reduce_plain(torch.stack([count, *(number * by for number, by in zip(numbers, scale, strict=True))]))
-        totals = dict(zip((*weighted, *output.gauges, *repaired), sums[1:], strict=True))
-        means = {name: totals[name] / sums[0].clamp_min(1.0) for name in weighted}
-        return output, {**means, "count": sums[0]}, {name: totals[name] for name in (*output.gauges, *repaired)}
+        tallied = [part.detach().float() for pair in output.tallies.values() for part in pair]
+        stacked = [count, *(number * by for number, by in zip(numbers, scale, strict=True)), *tallied]
+        sums = all_reduce_plain(torch.stack(stacked))
+        plain = (*weighted, *output.gauges, *repaired)
+        values = dict(zip(plain, sums[1:], strict=False))
+        weights = {"count": sums[0]} | {name: sums[0] if name in weighted else torch.ones_like(count) for name in plain}
+        values |= {name: values[name] / sums[0].clamp_min(1.0) for name in weighted}
+        for number, name in enumerate(output.tallies):
+            total, weights[name] = sums[1 + len(plain) + 2 * number :][:2]
+            values[name] = total / weights[name].clamp_min(1.0)
+        return output, values, weights
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss whose gradient, averaged over ranks by DDP, is that of the mean over all scored positions of all ranks."""
-        output, means, gauges = self._step(batch, evaluating=False)
-        total = means.pop("count")
-        for name, value in {**means, **gauges}.items():
+        output, values, weights = self._step(batch, evaluating=False)
+        for name, value in values.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch.wave))
-        return output.loss * (output.count * world_size() / total.clamp_min(1.0)) + output.penalty
+        return output.loss * (output.count * world_size() / weights["count"].clamp_min(1.0)) + output.penalty
 
     def _evaluate(self, batch: Batch, stage: str) -> None:
-        _, means, gauges = self._step(batch, evaluating=True)
-        count = means.pop("count")
-        weights = dict.fromkeys(means, count) | dict.fromkeys(gauges, torch.ones_like(count))
-        for name, value in {**means, **gauges}.items():
+        _, values, weights = self._step(batch, evaluating=True)
+        for name, value in values.items():
             full = f"{stage}/{name}"
             metric = self._mean(full)
             metric.update(value, weights[name])

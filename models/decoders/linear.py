@@ -33,7 +33,7 @@ class LinearDecoder(Decoder):
         self.d_out = d_out
         self.head = nn.Linear(d_in, stride * d_out)
 
-    def forward(self, context: Tensor, wave: Tensor) -> Tensor:
+    def forward(self, context: Tensor, wave: Tensor, valid: Tensor | None = None) -> Tensor:
         """See :meth:`Decoder.forward`."""
         samples = self.head(context).reshape(len(context), -1, self.d_out)
         return samples[:, : wave.shape[1]]

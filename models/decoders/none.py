@@ -30,6 +30,6 @@ class NoDecoder(Decoder):
         super().__init__()
         self.cfg = cfg
 
-    def forward(self, context: Tensor, wave: Tensor) -> Tensor:
+    def forward(self, context: Tensor, wave: Tensor, valid: Tensor | None = None) -> Tensor:
         """``B L 0``."""
         return context.new_zeros(*wave.shape[:2], 0)

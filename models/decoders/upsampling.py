@@ -62,7 +62,7 @@ class Upsampling(Decoder):
         self.convs = nn.ModuleList(nn.Conv1d(a, b, cfg.kernel, padding=pad) for a, b in pairwise(widths))
         self.head = nn.Conv1d(widths[-1], d_out, cfg.kernel, padding=pad)
 
-    def forward(self, context: Tensor, wave: Tensor) -> Tensor:
+    def forward(self, context: Tensor, wave: Tensor, valid: Tensor | None = None) -> Tensor:
         """See :meth:`Decoder.forward`."""
         x = context.transpose(1, 2)
         for conv in self.convs:
