@@ -73,7 +73,7 @@ class Backbone(nn.Module, ABC):
 
 
 class Decoder(nn.Module, ABC):
-    """Context to predictions: at the sampling rate, or one a trace.
+    """Context to predictions: at the sampling rate, or one a trace. Built with ``d_in, d_out, stride, d_wave`` (C of the wave).
 
     Attributes:
         d_out: channels or classes of the prediction.

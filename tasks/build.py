@@ -121,7 +121,9 @@ def build_network(config: Mapping[str, Any], spec: DataSpec) -> Network:
     task = TASKS.part(str(config["task"]["_name_"]))
     backbone = BACKBONES.build(config["model"])
     encoder = ENCODERS.build(config["encoder"], d_in=spec.channels, d_out=backbone.d_in)
-    decoder = DECODERS.build(config["decoder"], d_in=backbone.d_out, d_out=task.width_out(spec), stride=encoder.stride)
+    decoder = DECODERS.build(
+        config["decoder"], d_in=backbone.d_out, d_out=task.width_out(spec), stride=encoder.stride, d_wave=spec.channels
+    )
     return Network(encoder, backbone, decoder)
 
 

@@ -23,11 +23,12 @@ class LinearDecoder(Decoder):
         d_in: D, width of the context.
         d_out: channels or classes of the prediction.
         stride: samples a token covers.
+        d_wave: ignored; for heads that read the wave.
     """
 
     causal = True
 
-    def __init__(self, cfg: LinearDecoderConfig, *, d_in: int, d_out: int, stride: int) -> None:
+    def __init__(self, cfg: LinearDecoderConfig, *, d_in: int, d_out: int, stride: int, d_wave: int) -> None:
         super().__init__()
         self.cfg = cfg
         self.d_out = d_out

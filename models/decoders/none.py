@@ -20,13 +20,13 @@ class NoDecoder(Decoder):
 
     Args:
         cfg: empty.
-        d_in, d_out, stride: ignored; every decoder is built with them.
+        d_in, d_out, stride, d_wave: ignored; every decoder is built with them.
     """
 
     d_out = 0
     causal = True
 
-    def __init__(self, cfg: NoDecoderConfig, *, d_in: int, d_out: int, stride: int) -> None:
+    def __init__(self, cfg: NoDecoderConfig, *, d_in: int, d_out: int, stride: int, d_wave: int) -> None:
         super().__init__()
         self.cfg = cfg
 

@@ -40,6 +40,7 @@ class Upsampling(Decoder):
         d_in: D, width of the context.
         d_out: channels or classes of the prediction.
         stride: samples a token covers, a power of two.
+        d_wave: ignored; for heads that read the wave.
 
     Raises:
         ConfigError: the stride is no power of two.
@@ -47,7 +48,7 @@ class Upsampling(Decoder):
 
     causal = False
 
-    def __init__(self, cfg: UpsamplingConfig, *, d_in: int, d_out: int, stride: int) -> None:
+    def __init__(self, cfg: UpsamplingConfig, *, d_in: int, d_out: int, stride: int, d_wave: int) -> None:
         super().__init__()
         if stride & (stride - 1):
             raise ConfigError(

@@ -31,7 +31,7 @@ def build(task, *, encoder, decoder, loss, quantizer=None, metrics=(), samples=2
     spec = DataSpec(samples=samples)
     backbone = Recurrent(width, causal)
     first = ENCODERS.build(encoder, d_in=3, d_out=width)
-    last = DECODERS.build(decoder, d_in=width, d_out=3, stride=first.stride)
+    last = DECODERS.build(decoder, d_in=width, d_out=3, stride=first.stride, d_wave=3)
     network = Network(first, backbone, last)
     codes = None if quantizer is None else QUANTIZERS.build(quantizer, d_in=first.d_features)
     scored = LOSSES.build(loss)
