@@ -11,8 +11,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from utils.config import explicit_settings, lenient, plain, unknown_choices
+from utils.config import plain
 from utils.errors import ConfigError, WaveError
+from utils.overrides import explicit_settings, lenient, unknown_choices
 
 
 def train(config: dict[str, Any], overrides: list[str]) -> None:

@@ -67,7 +67,8 @@ def composed(overrides: tuple[str, ...]) -> dict[str, Any]:
     """The experiment's config, plain builtins."""
     from hydra import compose, initialize_config_dir
 
-    from utils.config import CONFIGS, lenient, plain
+    from utils.config import CONFIGS, plain
+    from utils.overrides import lenient
 
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return plain(compose("config", lenient(["experiment=contrastive/xlstm_unet_seisbench", *overrides])))

@@ -2,7 +2,8 @@
 
 from hydra import compose, initialize_config_dir
 
-from utils.config import CONFIGS, lenient, plain
+from utils.config import CONFIGS, plain
+from utils.overrides import lenient
 
 
 def composed(*overrides):

@@ -15,8 +15,9 @@ from dataloaders.batch import Batch, DataSpec
 from dataloaders.normalise import prepare
 from tasks import build
 from tasks.build import REGISTRIES
-from utils.config import CONFIGS, SECTIONS, RunConfig, unknown_choices
+from utils.config import CONFIGS, SECTIONS, RunConfig
 from utils.errors import ConfigError
+from utils.overrides import unknown_choices
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("utils", "models", "dataloaders", "tasks", "evaluation")
