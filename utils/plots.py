@@ -16,6 +16,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 INK, TRUTH, GUESS, HIDDEN, RIGHT, WRONG = "#222222", "#80868b", "#c8102e", "#faf0d2", "#1b7f4b", "#e39aa4"
+PHASES = ("#1f5fa8", "#c8102e")
+"""P and S."""
 GROUPS = ("#1f5fa8", "#d9730d", "#6b4fa0", "#1b7f4b")
 
 
@@ -103,6 +105,43 @@ def contrastive(
         handles.append(Line2D([], [], color=GROUPS[g % len(GROUPS)], marker="o", ls=""))
         labels.append(f"code of group {g + 1}")
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
+    return figure
+
+
+def picks(wave: NDArray, chance: NDArray, onsets: NDArray, phases: NDArray, *, rate: float, examples: int = 4) -> Figure:
+    """Windows with their labelled onsets, and the probabilities of P and S beneath.
+
+    Args:
+        wave: ``B L C``.
+        chance: ``B L 3``, probabilities of P, S, N.
+        onsets: ``B P`` samples, −1: none.
+        phases: ``B P``, 0 for P, 1 for S.
+        rate: in Hz.
+        examples: windows shown at most; those with arrivals first.
+    """
+    order = np.argsort(-(onsets >= 0).sum(1), kind="stable")[:examples]
+    channels, end = wave.shape[2], wave.shape[1] / rate
+    time = np.arange(wave.shape[1]) / rate
+    figure = _figure(11, 0.5 + len(order) * (0.9 + 0.55 * channels))
+    heights = [0.55 * channels, 0.9] * len(order)
+    rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for number, b in enumerate(order.tolist()):
+        top, below = rows[2 * number : 2 * number + 2]
+        _three(top, wave[b], wave[b], np.zeros(wave.shape[1], bool), rate)
+        for phase, (name, color) in enumerate(zip("PS", PHASES, strict=True)):
+            below.plot(time, chance[b, :, phase], color=color, lw=1.1, label=name)
+            for onset in onsets[b][(onsets[b] >= 0) & (phases[b] == phase)]:
+                for axis in (top, below):
+                    axis.axvline(onset / rate, color=color, lw=1.0, ls="--")
+        below.set_ylim(0, 1.05)
+        below.set_ylabel("probability", fontsize=8)
+        top.set_title(f"example {number + 1}", loc="left", fontsize=9)
+        for axis in (top, below):
+            _tidy(axis, end)
+    rows[-1].set_xlabel("time in s", fontsize=9)
+    handles: list[Artist] = [Line2D([], [], color=color) for color in PHASES]
+    handles.append(Line2D([], [], color=INK, ls="--"))
+    figure.legend(handles, ["P", "S", "labelled onset"], loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     return figure
 
 

@@ -62,7 +62,10 @@ class TracePart(Part):
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """Raw windows in counts, three components; a damaged trace is 0 and wholly invalid."""
-        cut = self.cut(keys)
+        return self.read(self.cut(keys))
+
+    def read(self, cut: Cut) -> Batch:
+        """The windows of a cut."""
         wave, sound = self.reader.read(cut.trace, cut.start, cut.count, self.spec.samples)
         live = self.reader.catalogue.live(cut.trace) & sound[:, None]
         return Batch(

@@ -104,8 +104,24 @@ class SeisBench(Source):
             kept.append(of_set[in_fraction(self.catalogue.event[of_set], self.cfg.training_fraction, self.cfg.split_seed)])
         return np.concatenate(kept)
 
+    def leave_out(self, reason: str, traces: np.ndarray) -> None:
+        """Leave further traces out, counted beside those skipped already.
+
+        Args:
+            reason: for the table: ``"… 12 without arrivals"``.
+            traces: ``N`` bool.
+
+        Raises:
+            DataError: nothing is left of a set.
+        """
+        drop(self.catalogue, self.usable, self.skipped, {reason: traces})
+
     def part(self, split: Split) -> Part:
         """Windows of a split: at random positions for training, in the middle of the trace otherwise."""
+        return self.windows(split)
+
+    def windows(self, split: Split) -> TracePart:
+        """:meth:`part`, for sources that add labels to it."""
         traces = self.traces(split)
         if len(traces) == 0:
             raise DataError(
@@ -161,6 +177,16 @@ def _usable(catalogue: Catalogue, cfg: SeisBenchConfig, reasons: dict[str, np.nd
     }
     usable = np.ones(len(catalogue), bool)
     skipped: list[Counter[str]] = [Counter() for _ in catalogue.names]
+    drop(catalogue, usable, skipped, reasons)
+    return usable, skipped
+
+
+def drop(catalogue: Catalogue, usable: np.ndarray, skipped: list[Counter[str]], reasons: dict[str, np.ndarray]) -> None:
+    """Take traces out of ``usable`` in place and count them in ``skipped`` by set and reason.
+
+    Raises:
+        DataError: nothing is left of a set.
+    """
     for reason, wrong in reasons.items():
         for number, count in enumerate(np.bincount(catalogue.which[usable & wrong], minlength=len(catalogue.names)).tolist()):
             if count:
@@ -170,7 +196,6 @@ def _usable(catalogue: Catalogue, cfg: SeisBenchConfig, reasons: dict[str, np.nd
         if not usable[catalogue.which == number].any():
             why = ", ".join(f"{count:,} {reason}" for reason, count in skipped[number].items())
             raise DataError(f"dataset '{name}': no usable trace: {why}. Remove it from dataset_name, or correct its metadata")
-    return usable, skipped
 
 
 def counted_rates(rates: np.ndarray) -> str:

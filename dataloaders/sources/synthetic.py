@@ -140,6 +140,7 @@ class SyntheticPart(Part):
             epoch=torch.from_numpy(epoch.copy()),
             onsets=torch.from_numpy(shifted),
             phases=torch.from_numpy(np.tile(PHASES, (len(index), 1))),
+            known=torch.ones(len(index), 2, dtype=torch.bool),
         )
 
     def _traces(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

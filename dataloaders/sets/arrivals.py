@@ -1,0 +1,134 @@
+"""Arrivals in a set's metadata: every ``trace_<phase>_arrival_sample`` column whose phase is a P or an S."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dataloaders.sets.metadata import EVENT_COLUMNS
+from dataloaders.sets.names import chunks_of, folder_of
+from utils.errors import DataError
+
+_P, _S = ("p", "pP", "P", "P1", "Pg", "Pn", "PmP", "pwP", "pwPm"), ("s", "S", "S1", "Sg", "SmS", "Sn")
+PHASES = dict.fromkeys(_P, 0) | dict.fromkeys(_S, 1)
+"""Which onsets count as P (0) and S (1), as in the benchmark of Münchmeyer et al. (2022)."""
+_COLUMN = re.compile(r"trace_(.+)_arrival_sample")
+_CATEGORY = "trace_category"
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """The arrivals of a list of sets, row by row as in the :class:`~dataloaders.sets.catalogue.Catalogue` of the same list.
+
+    Attributes:
+        names: full names of the phases, by number (``"Pn"``).
+        sample: ``N P`` float64, onset in stored samples from the beginning of the trace, NaN: none; sorted in time.
+        name: ``N P`` int16, number in ``names``, −1: none.
+        phase: ``N P`` int8, 0 for P, 1 for S, −1: none.
+        noise: ``N`` bool, traces that show no earthquake, so that nothing is to be picked.
+        other: columns of phases that are neither P nor S, with the number of their arrivals.
+    """
+
+    names: tuple[str, ...]
+    sample: np.ndarray
+    name: np.ndarray
+    phase: np.ndarray
+    noise: np.ndarray
+    other: Counter[str]
+
+    def picked(self) -> np.ndarray:
+        """``N 2`` bool: whether P (S) of the trace was picked at all."""
+        return np.stack([(self.phase == phase).any(1) for phase in (0, 1)], 1)
+
+
+def read_arrivals(names: Sequence[str]) -> Arrivals:
+    """Arrivals of sets by name or folder, in the order given.
+
+    Raises:
+        DataError: a set has no column of P or S arrivals, or one holds something else than numbers; lists what the file has.
+    """
+    tables = [_read(metadata) for name in names for _, metadata, _ in chunks_of(folder_of(name))]
+    phases = tuple(dict.fromkeys(name for table in tables for name in table.samples))
+    widest = max(1, max(int(table.per_trace().max()) for table in tables))
+    blocks = [_sorted(table, phases, widest) for table in tables]
+    sample, name = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
+    kinds = np.array([PHASES[phase] for phase in phases] + [-1], np.int8)
+    other: Counter[str] = Counter()
+    for table in tables:
+        other.update(table.other)
+    return Arrivals(phases, sample, name, kinds[name], np.concatenate([table.noise for table in tables]), other)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One chunk: ``samples`` by phase name, ``N`` each."""
+
+    samples: dict[str, np.ndarray]
+    noise: np.ndarray
+    other: Counter[str]
+
+    def per_trace(self) -> np.ndarray:
+        return np.stack([np.isfinite(column) for column in self.samples.values()]).sum(0)
+
+
+def _read(path: Path) -> _Table:
+    header = [str(name) for name in pd.read_csv(path, nrows=0).columns]
+    found = {name: match[1] for name in header if (match := _COLUMN.fullmatch(name))}
+    wanted = {name: phase for name, phase in found.items() if phase in PHASES}
+    if not wanted:
+        near = [name for name in header if re.search(r"arriv|onset|pick|phase", name, re.IGNORECASE)] or header
+        raise DataError(
+            f"{path}: there is no column of P or S arrivals. They are called trace_<phase>_arrival_sample, with a phase among "
+            f"{', '.join(PHASES)}. The file has: {', '.join(near)}"
+        )
+    extra = [name for name in (_CATEGORY, "trace_name", *EVENT_COLUMNS) if name in header]
+    frame = pd.read_csv(path, usecols=[*found, *extra], dtype=str, keep_default_na=False)
+    columns = {phase: _numbers(frame.loc[:, name], path) for name, phase in found.items()}
+    other = Counter({name: int(np.isfinite(columns[phase]).sum()) for name, phase in found.items() if phase not in PHASES})
+    samples = {phase: column for phase, column in columns.items() if phase in PHASES}
+    return _Table(samples, _noise(frame, samples), Counter({name: count for name, count in other.items() if count}))
+
+
+def _numbers(column: pd.Series, path: Path) -> np.ndarray:
+    """A column of samples as float64, NaN where it is empty."""
+    text = column.str.strip()
+    values = np.asarray(pd.to_numeric(text, errors="coerce"), dtype=np.float64)
+    empty = text.str.lower().isin(["", "nan", "none", "na", "<na>"])
+    wrong = ~np.isfinite(values) & ~np.asarray(empty, dtype=bool)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{path}, column '{column.name}', row {row + 1}: '{column.iloc[row]}' is no sample number. "
+            "Arrivals are counted in samples from the beginning of the trace; leave the field empty where there is none"
+        )
+    return values
+
+
+def _noise(frame: pd.DataFrame, samples: dict[str, np.ndarray]) -> np.ndarray:
+    """Traces without any arrival that are noise: by category or name where these say so, else those without an event."""
+    none = ~np.stack([np.isfinite(column) for column in samples.values()]).any(0)
+    if _CATEGORY in frame:
+        category = frame[_CATEGORY].str.lower()
+        return none & np.asarray(category.str.contains("noise"), dtype=bool)
+    named = np.asarray(frame["trace_name"].str.lower().str.startswith("noise"), dtype=bool)
+    events = [frame[column].str.strip() for column in EVENT_COLUMNS if column in frame]
+    without = np.ones(len(frame), bool)
+    for column in events:
+        without &= np.asarray(column == "", dtype=bool)
+    return none & (named | without)
+
+
+def _sorted(table: _Table, phases: tuple[str, ...], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(samples ``N width`` in time order, numbers of their phases ``N width``), NaN and −1 where a trace has fewer."""
+    number = {phase: at for at, phase in enumerate(phases)}
+    sample = np.stack(list(table.samples.values()), 1)
+    name = np.broadcast_to(np.array([number[phase] for phase in table.samples], np.int16), sample.shape)
+    order = np.argsort(sample, axis=1, kind="stable")[:, :width]  # NaN last
+    sample, name = (np.take_along_axis(values, order, 1) for values in (sample, name))
+    pad = ((0, 0), (0, width - sample.shape[1]))
+    sample = np.pad(sample, pad, constant_values=np.nan)
+    return sample, np.where(np.isnan(sample), -1, np.pad(name, pad, constant_values=-1)).astype(np.int16)
