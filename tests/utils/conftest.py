@@ -62,7 +62,7 @@ class TinyDecoder(Decoder):
         super().__init__()
         self.linear = nn.Linear(5, 12)
 
-    def forward(self, context: Tensor, wave: Tensor) -> Tensor:
+    def forward(self, context: Tensor, wave: Tensor, valid: Tensor | None = None) -> Tensor:
         return self.linear(context).unflatten(2, (4, 3)).flatten(1, 2)
 
 
