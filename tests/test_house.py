@@ -11,10 +11,11 @@ import torch
 from composing import composed
 from omegaconf import OmegaConf
 
-from dataloaders.batch import Batch, DataSpec
+from dataloaders.batch import PICK_CLASSES, Batch, DataSpec, Target
 from dataloaders.normalise import prepare
 from tasks import build
 from tasks.build import REGISTRIES
+from tasks.contracts import TASKS
 from utils.config import CONFIGS, SECTIONS, RunConfig
 from utils.errors import ConfigError
 from utils.overrides import unknown_choices
@@ -168,14 +169,44 @@ def test_the_published_models_have_the_published_sizes(experiment, backbone, low
     assert low <= sum(p.numel() for p in module.parameters()) <= high
 
 
+def spec_for(config, samples=4096):
+    """What the data of an experiment look like."""
+    target = TASKS.part(config["task"]["_name_"]).needs
+    classes = {Target.none: (), Target.picks: PICK_CLASSES, Target.event_class: tuple("abcdefghi")}[target]
+    return DataSpec(samples=samples, target=target, classes=classes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "backbone"),
+    [
+        (["experiment=xlstm/small"], 287_280),
+        (["experiment=xlstm/small", "model.block_type=mixed"], 267_224),
+        (["experiment=xlstm/small_slstm"], 281_344),
+    ],
+)
+def test_the_small_pickers_have_the_published_sizes(overrides, backbone):
+    config = composed(*overrides)
+    with torch.device("meta"):
+        module = build.build_module(config, spec_for(config))
+    assert sum(p.numel() for p in module.network.backbone.parameters()) == backbone
+    assert 265e3 <= sum(p.numel() for p in module.parameters()) <= 290e3
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_a_gradient_reaches_every_trainable_parameter(experiment):
     samples = 512
-    module = build.build_module(composed(f"experiment={experiment}"), DataSpec(samples=samples)).train()
+    config = composed(f"experiment={experiment}")
+    module = build.build_module(config, spec_for(config, samples)).train()
     generator = torch.Generator().manual_seed(0)
     wave = torch.randn(2, samples, 3, generator=generator).cumsum(1)
     keys = torch.arange(2), torch.zeros(2, dtype=torch.int64)
-    raw = Batch(wave, torch.ones(2, samples, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool), *keys)
+    labels = {
+        "onsets": torch.tensor([[100, 300], [200, 400]]),
+        "phases": torch.tensor([[0, 1], [0, 1]]),
+        "known": torch.ones(2, 2, dtype=torch.bool),
+        "label": torch.tensor([0, 1]),
+    }
+    raw = Batch(wave, torch.ones(2, samples, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool), *keys, **labels)
     prepared, _ = prepare(raw, module.prepare_cfg)
     output = module.task.step(module.network, prepared, module.draw(raw, evaluating=False))
     (output.loss + output.penalty).backward()

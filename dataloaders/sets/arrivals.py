@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +80,12 @@ def _read(path: Path) -> _Table:
     header = [str(name) for name in pd.read_csv(path, nrows=0).columns]
     found = {name: match[1] for name in header if (match := _COLUMN.fullmatch(name))}
     wanted = {name: phase for name, phase in found.items() if phase in PHASES}
-    if not wanted:
-        near = [name for name in header if re.search(r"arriv|onset|pick|phase", name, re.IGNORECASE)] or header
+    misspelt = [name for name in header if name not in found and _nearly_arrivals(name)]
+    if not wanted or misspelt:
+        what = f"columns {', '.join(misspelt)} look misspelt" if misspelt else "there is no column of P or S arrivals"
         raise DataError(
-            f"{path}: there is no column of P or S arrivals. They are called trace_<phase>_arrival_sample, with a phase among "
-            f"{', '.join(PHASES)}. The file has: {', '.join(near)}"
+            f"{path}: {what}. Arrivals are called trace_<phase>_arrival_sample, with a phase among {', '.join(PHASES)}. "
+            f"The file has: {', '.join(header)}"
         )
     extra = [name for name in (_CATEGORY, "trace_name", *EVENT_COLUMNS) if name in header]
     frame = pd.read_csv(path, usecols=[*found, *extra], dtype=str, keep_default_na=False)
@@ -91,6 +93,11 @@ def _read(path: Path) -> _Table:
     other = Counter({name: int(np.isfinite(columns[phase]).sum()) for name, phase in found.items() if phase not in PHASES})
     samples = {phase: column for phase, column in columns.items() if phase in PHASES}
     return _Table(samples, _noise(frame, samples), Counter({name: count for name, count in other.items() if count}))
+
+
+def _nearly_arrivals(name: str) -> bool:
+    """Whether a column's name differs from that of arrivals by a letter or two, so that they would be lost in silence."""
+    return SequenceMatcher(None, re.sub(r"^trace_[^_]+_", "", name), "arrival_sample").ratio() > 0.85
 
 
 def _numbers(column: pd.Series, path: Path) -> np.ndarray:
