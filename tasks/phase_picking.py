@@ -1,6 +1,6 @@
 """Phase picking: the probabilities of P, S and noise at every sample."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, cast, final
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dataloaders.batch import PICK_CLASSES, Batch, DataSpec, Target
 from dataloaders.labels import gaussian_labels
 from models.network import Network
+from tasks.augment import AugmentConfig, augment
 from tasks.contracts import TASKS, Parts, PickLoss, Scores, StepOutput, Task, TaskConfig
 from utils import plots
 from utils.errors import ConfigError, demand
@@ -22,6 +23,8 @@ class PhasePickingConfig(TaskConfig):
 
     sigma: float = 20.0
     """Standard deviation of the Gaussian labels in samples: 20 are 0.2 s."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """What may happen to training windows."""
 
     def __post_init__(self) -> None:
         """State the ranges."""
@@ -70,6 +73,8 @@ class PhasePicking(Task):
     def step(self, net: Network, batch: Batch, draw: Draw) -> StepOutput:
         """See :meth:`Task.step`."""
         onsets, phases, known = _labels(batch)
+        if self.training:
+            batch = augment(batch, self.cfg.augment, draw)
         labels = gaussian_labels(onsets, phases, batch.wave.shape[1], self.cfg.sigma)
         logits = net(batch.wave, batch.valid)
         loss = self.loss if self.training else self.loss_val
