@@ -32,6 +32,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     from tasks.build import adopt_architecture, build, check, check_resume
     from tasks.pictures import Pictures
     from utils import runlog
+    from utils.start_table import KeepStarts
 
     check(config)
     stated = explicit_settings(overrides, config["experiment_name"])
@@ -41,8 +42,9 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
         check_resume(config, resume)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     run = build(config, resumes=bool(resume))
-    trainer = runlog.trainer(config, run.module, [Pictures(config)] if config["pictures"]["enabled"] else [])
-    runlog.greet(config, run.module, run.data, trainer)
+    callbacks = [run.freezing, KeepStarts(run.starts, runlog.folder(config))]
+    trainer = runlog.trainer(config, run.module, [*callbacks, *([Pictures(config)] if config["pictures"]["enabled"] else [])])
+    runlog.greet(config, run.module, run.data, trainer, run.starts)
     try:
         trainer.fit(run.module, run.data, ckpt_path=runlog.resumable(resume), weights_only=True)
     except SystemExit as end:

@@ -67,6 +67,10 @@ class Backbone(nn.Module, ABC):
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens ``B T D`` to context ``B T d_out``."""
 
+    def by_depth(self) -> list[list[nn.Parameter]]:
+        """Every parameter once, in layers from input to output, for learning rates by depth; one layer unless overridden."""
+        return [list(self.parameters())]
+
     def describe(self) -> str:
         """One line for the start of a run, e.g. which kernels were chosen and why; empty where there is nothing to say."""
         return ""

@@ -29,7 +29,7 @@ INTRODUCTION = """\
 Written by `python -m scripts.document_configs` from the code; change the code, then run it again.
 
 A run's config has one node a part (`encoder`, `model`, `decoder`, `quantizer`, `loss`, `task`, `dataset`, `optimizer`,
-`scheduler`) and a few sections (`train`, `loader`, `trainer`, `logger`, `checkpoint`, `pictures`). On the command line
+`scheduler`) and a few sections (`train`, `loader`, `trainer`, `logger`, `checkpoint`, `pictures`, `init`). On the command line
 
 - `group=name` chooses a part: `python train.py experiment=reconstruction/small dataset=synthetic`;
 - `group.setting=value` changes a setting: `python train.py optimizer.lr=1e-3 trainer.max_steps=200`;
@@ -126,10 +126,11 @@ def _part(group: str, name: str) -> list[str]:
 
 
 def _section(name: str, schema: type) -> list[str]:
-    root, own = _load(CONFIGS / "config.yaml"), CONFIGS / name / "default.yaml"
+    root = _load(CONFIGS / "config.yaml")
     summary = inspect.cleandoc(schema.__doc__ or "")
-    values = _load(own) if own.is_file() else root[name]
-    return [f"## {name}", "", _cell(summary), "", *_table(schema, values), *_others(name, ["default"])]
+    choice = next((line[name] for line in root["defaults"] if isinstance(line, dict) and name in line), None)
+    values = _load(CONFIGS / name / f"{choice}.yaml") if choice else root[name]
+    return [f"## {name}", "", _cell(summary), "", *_table(schema, values), *_others(name, [choice] if choice else [])]
 
 
 def _root() -> list[str]:

@@ -12,13 +12,16 @@ from models.contracts import BACKBONES, DECODERS, ENCODERS, QUANTIZERS, Quantize
 from models.network import Network
 from tasks.contracts import LOSSES, TASKS, Loss, Parts, Scores, Task
 from tasks.module import WaveModule
-from tasks.start import adopt_architecture, check_resume, flat, start_from
+from tasks.resume import check_resume, flat
+from tasks.start import adopt_architecture, init_mistakes, start
 from utils import checkpoint
 from utils.config import LoaderConfig, root_mistakes
 from utils.errors import ConfigError
+from utils.freezing import Freezing
 from utils.optim import OPTIMIZERS
 from utils.registry import Registry, import_parts, typed
 from utils.schedules import SCHEDULERS
+from utils.start_table import PartStart
 
 __all__ = [
     "REGISTRIES",
@@ -70,6 +73,10 @@ class Run:
 
     module: WaveModule
     data: WaveData
+    starts: list[PartStart]
+    """Where each part's weights come from, and whether they move."""
+    freezing: Freezing
+    """Holds frozen parts; a callback of the trainer."""
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -123,7 +130,7 @@ def _mismatches(config: Mapping[str, Any]) -> list[str]:
         wrong.append(
             f"scheduler 'plateau' steps with the epoch, after its validation: trainer.val_check_interval = {every!r}: must be 1.0"
         )
-    return wrong
+    return wrong + init_mistakes(config)
 
 
 def _losses_for(task: type[Task]) -> list[str]:
@@ -202,7 +209,7 @@ def build_module(config: Mapping[str, Any], spec: DataSpec) -> WaveModule:
 
 
 def build(config: Mapping[str, Any], *, resumes: bool = False) -> Run:
-    """Everything for a run, weights loaded where ``model.checkpoint_path`` asks for it.
+    """Everything for a run, weights loaded and parts frozen as ``model.checkpoint_path`` and ``init`` ask for it.
 
     A run that ``resumes`` gets its weights later, from its own checkpoint.
 
@@ -212,9 +219,8 @@ def build(config: Mapping[str, Any], *, resumes: bool = False) -> Run:
     check(config)
     data = WaveData(build_source(config), typed(LoaderConfig, config["loader"]), seed=config["seed"])
     module = build_module(config, data.spec)
-    if config["model"]["checkpoint_path"] and not resumes:
-        start_from(module.network, config["model"]["checkpoint_path"])
-    return Run(module, data)
+    starts, freezing = start(module, config, resumes=resumes)
+    return Run(module, data, starts, freezing)
 
 
 def spec_record(spec: DataSpec) -> dict[str, Any]:

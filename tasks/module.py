@@ -12,9 +12,12 @@ from dataloaders.batch import Batch
 from dataloaders.normalise import PrepareConfig, prepare
 from models.network import Network
 from tasks.contracts import StepOutput, Task
+from tasks.parts import lr_factors
 from utils import checkpoint
 from utils.distributed import all_reduce_plain, world_size
+from utils.initial import InitConfig
 from utils.optim import OPTIMIZERS
+from utils.registry import typed
 from utils.rng import Draw
 from utils.schedules import SCHEDULERS
 
@@ -119,7 +122,9 @@ class WaveModule(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Optimizer and schedule of the config; the schedule steps with the optimizer, ``plateau`` with the epoch."""
         scaled = self.config["trainer"]["precision"] == "16-mixed"
-        optimizer = OPTIMIZERS.build(self.config["optimizer"], modules=[self.network, self.task], scaled=scaled)
+        factors = lr_factors(self.network, self.task, typed(InitConfig, self.config.get("init", {})))
+        modules = [self.network, self.task]
+        optimizer = OPTIMIZERS.build(self.config["optimizer"], modules=modules, scaled=scaled, factors=factors)
         metric, mode = self.task.monitor
         total = int(self.trainer.estimated_stepping_batches)
         scheduler = SCHEDULERS.build(self.config["scheduler"], optimizer=optimizer, total=total, mode=mode)

@@ -91,6 +91,10 @@ def test_every_yaml_of_a_part_names_a_registered_part():
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_compose_and_check_and_are_thin(experiment):
     config = composed(f"experiment={experiment}")
+    if config["init"]["weights"] == "pretrained":
+        with pytest.raises(ConfigError, match="needs model.checkpoint_path"):
+            build.check(config)
+        config["model"]["checkpoint_path"] = "any.ckpt"
     build.check(config)
     assert config["experiment_name"] == experiment
     path = CONFIGS / "experiment" / f"{experiment}.yaml"

@@ -29,6 +29,7 @@ class Checkpoint:
         data_spec: what its data looked like, plain builtins.
         state_dict: weights by name, on the CPU.
         step: optimizer steps done.
+        resumable: it holds what a run needs to go on, not weights alone.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Checkpoint:
     data_spec: dict[str, Any]
     state_dict: dict[str, Tensor]
     step: int
+    resumable: bool = True
 
     def weights(self, prefix: str) -> dict[str, Tensor]:
         """The weights of one part, without the prefix: ``weights("network.encoder")``."""
@@ -145,7 +147,31 @@ def read(path: str | Path) -> Checkpoint:
     """
     content = read_raw(path)
     own = content[KEY]
-    return Checkpoint(find(path), own["config"], own["data_spec"], content["state_dict"], int(content.get("global_step", 0)))
+    return Checkpoint(
+        path=find(path),
+        config=own["config"],
+        data_spec=own["data_spec"],
+        state_dict=content["state_dict"],
+        step=int(content.get("global_step", 0)),
+        resumable=bool(content.get("optimizer_states")),
+    )
+
+
+def misfits(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """What keeps weights from being a part's: those missing, unexpected and misshapen, one text each; empty where they fit."""
+    own = module.state_dict()
+    missing = [name for name in own if name not in weights]
+    unexpected = [name for name in weights if name not in own]
+    shapes = [
+        f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    return [
+        f"{len(names)} {word}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+        for word, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if names
+    ]
 
 
 def load_part(module: nn.Module, weights: Mapping[str, Tensor], *, what: str) -> None:
@@ -159,19 +185,7 @@ def load_part(module: nn.Module, weights: Mapping[str, Tensor], *, what: str) ->
     Raises:
         CheckpointError: lists missing, unexpected and misshapen weights; nothing is loaded then.
     """
-    own = module.state_dict()
-    missing = [name for name in own if name not in weights]
-    unexpected = [name for name in weights if name not in own]
-    shapes = [
-        f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    problems = [
-        f"{len(names)} {word}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
-        for word, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if names
-    ]
+    problems = misfits(module, weights)
     if problems:
         raise CheckpointError(f"{what}: the weights do not fit. " + "; ".join(problems))
     module.load_state_dict(dict(weights))

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from utils.errors import demand, did_you_mean
+from utils.initial import InitConfig
 from utils.registry import mistakes_in
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -215,6 +216,8 @@ class RunConfig:
     """Which checkpoints are kept."""
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     """Which pictures are drawn."""
+    init: InitConfig = field(default_factory=InitConfig)
+    """Where weights start, and what may move."""
 
     def __post_init__(self) -> None:
         """State the ranges."""
@@ -233,6 +236,7 @@ SECTIONS: dict[str, type] = {
     "logger": LoggerConfig,
     "checkpoint": CheckpointConfig,
     "pictures": PicturesConfig,
+    "init": InitConfig,
 }
 
 

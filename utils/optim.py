@@ -1,6 +1,6 @@
 """Optimizers by name, and the parameter groups they get."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -12,18 +12,36 @@ from utils.optim_params import decays
 from utils.registry import Registry
 
 OPTIMIZERS: Registry[torch.optim.Optimizer] = Registry("optimizer")
-"""Parts are constructed as ``cls(settings, modules=…, scaled=…)``; ``scaled`` says that gradients are scaled (fp16): a fused
-optimizer would unscale them only inside its step, after clipping."""
+"""Parts are constructed as ``cls(settings, modules=…, scaled=…, factors=…)``; ``scaled`` says that gradients are scaled (fp16):
+a fused optimizer would unscale them only inside its step, after clipping; ``factors`` are those of :func:`parameter_groups`."""
+
+Factors = Mapping[nn.Parameter, float]
 
 
-def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: those that decay, and biases, norms, gates, embeddings, which do not."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if decays(p)], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if not decays(p)], "weight_decay": 0.0},
+def parameter_groups(
+    modules: Iterable[nn.Module], lr: float, weight_decay: float, factors: Factors | None = None
+) -> list[dict[str, Any]]:
+    """Trainable parameters in groups of one learning rate and one weight decay; biases, norms, gates, embeddings do not decay.
+
+    Schedulers scale a group's own learning rate, so that factors hold during the whole run. Groups come with falling learning
+    rate, those that decay first; parameters stay in the order of the modules, by which a resumed run finds their moments.
+
+    Args:
+        modules: whose parameters train; those without ``requires_grad`` do not.
+        lr: learning rate of the factor 1.
+        weight_decay: of parameters that decay.
+        factors: of the learning rate, by parameter, above 0; 1 for those it does not name.
+    """
+    factors = factors or {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for module in modules:
+        for p in module.parameters():
+            if p.requires_grad:
+                groups.setdefault((factors.get(p, 1.0), decays(p)), []).append(p)
+    return [
+        {"params": groups[key], "lr": lr * key[0], "weight_decay": weight_decay if key[1] else 0.0}
+        for key in sorted(groups, reverse=True)
     ]
-    return [group for group in groups if group["params"]]
 
 
 def _fused(groups: list[dict[str, Any]]) -> bool:
@@ -62,8 +80,10 @@ class AdamConfig:
 class AdamW(torch.optim.AdamW):
     """AdamW (Loshchilov & Hutter 2019), fused."""
 
-    def __init__(self, cfg: AdamConfig, *, modules: Iterable[nn.Module], scaled: bool = False) -> None:
-        groups = parameter_groups(modules, cfg.weight_decay)
+    def __init__(
+        self, cfg: AdamConfig, *, modules: Iterable[nn.Module], scaled: bool = False, factors: Factors | None = None
+    ) -> None:
+        groups = parameter_groups(modules, cfg.lr, cfg.weight_decay, factors)
         super().__init__(groups, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), eps=cfg.eps, fused=_fused(groups) and not scaled)
 
 
@@ -72,8 +92,10 @@ class AdamW(torch.optim.AdamW):
 class Adam(torch.optim.Adam):
     """Adam (Kingma & Ba 2015), fused."""
 
-    def __init__(self, cfg: AdamConfig, *, modules: Iterable[nn.Module], scaled: bool = False) -> None:
-        groups = parameter_groups(modules, cfg.weight_decay)
+    def __init__(
+        self, cfg: AdamConfig, *, modules: Iterable[nn.Module], scaled: bool = False, factors: Factors | None = None
+    ) -> None:
+        groups = parameter_groups(modules, cfg.lr, cfg.weight_decay, factors)
         super().__init__(groups, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), eps=cfg.eps, fused=_fused(groups) and not scaled)
 
 
@@ -105,7 +127,9 @@ class SgdConfig:
 class Sgd(torch.optim.SGD):
     """Stochastic gradient descent with (Nesterov) momentum."""
 
-    def __init__(self, cfg: SgdConfig, *, modules: Iterable[nn.Module], scaled: bool = False) -> None:
+    def __init__(
+        self, cfg: SgdConfig, *, modules: Iterable[nn.Module], scaled: bool = False, factors: Factors | None = None
+    ) -> None:
         del scaled  # not fused
-        groups = parameter_groups(modules, cfg.weight_decay)
+        groups = parameter_groups(modules, cfg.lr, cfg.weight_decay, factors)
         super().__init__(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.nesterov)

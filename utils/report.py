@@ -1,28 +1,29 @@
 """What is said before a run (what will happen) and after it (what was learnt, where things are, what to type next)."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from rich.console import RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
-from torch import nn
 
-from utils.console import console, count, duration
+from utils.console import console, duration
 from utils.curves import PICTURES
 from utils.keep import LastCheckpoint
 from utils.loggers import METRICS
 from utils.metrics_file import read
 from utils.next_steps import suggest
 from utils.pace import Throughput
+from utils.start_table import PartStart, table
 
 
-def greet(config: Mapping[str, Any], module: Any, data: Any, trainer: pl.Trainer) -> None:
+def greet(config: Mapping[str, Any], module: Any, data: Any, trainer: pl.Trainer, starts: Sequence[PartStart]) -> None:
     """Say what will run, where and on what; rank 0 only.
 
     Args:
@@ -30,16 +31,17 @@ def greet(config: Mapping[str, Any], module: Any, data: Any, trainer: pl.Trainer
         module: with ``network`` (encoder, backbone, decoder) and ``task``.
         data: with ``source`` and ``parts`` (the splits as sized collections).
         trainer: of the run.
+        starts: where the parts' weights come from.
     """
     if not trainer.is_global_zero:
         return
     sizes = {split: len(data.parts[split]) for split in ("train", "dev")}
     trial = config["trainer"]["fast_dev_run"]
-    rows = [
+    rows: list[tuple[str, RenderableType]] = [
         ("run folder", "none: a trial run writes nothing" if trial else str(trainer.default_root_dir)),
         ("device", _device(trainer)),
         ("data", f"{data.source.describe()}\n{sizes['train']:,} traces to train on, {sizes['dev']:,} to validate on"),
-        ("model", _model(config, module)),
+        ("model", table(starts)),
         ("kernels", module.network.backbone.describe()),
         ("run", _plan(config, sizes["train"], trainer)),
     ]
@@ -62,7 +64,7 @@ def farewell(config: Mapping[str, Any], module: Any, trainer: pl.Trainer) -> Non
     folder = Path(trainer.default_root_dir)
     done = trainer.state.finished
     last, top = _checkpoints(trainer)
-    rows = [
+    rows: list[tuple[str, RenderableType]] = [
         ("learnt", _learnt(config, module.task.monitor, folder)),
         ("took", _took(trainer)),
         ("best", str(top) if top else ""),
@@ -74,14 +76,14 @@ def farewell(config: Mapping[str, Any], module: Any, trainer: pl.Trainer) -> Non
     suggest(config, folder, last, top, done=done)
 
 
-def _panel(title: str, rows: list[tuple[str, str]], color: str) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in rows:
-        if text:
-            table.add_row(name, Text(text))
-    console().print(Panel(table, title=Text(title, style="bold"), title_align="left", border_style=color, expand=False))
+def _panel(title: str, rows: list[tuple[str, RenderableType]], color: str) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, what in rows:
+        if what:
+            grid.add_row(name, Text(what) if isinstance(what, str) else what)
+    console().print(Panel(grid, title=Text(title, style="bold"), title_align="left", border_style=color, expand=False))
 
 
 def _device(trainer: pl.Trainer) -> str:
@@ -89,29 +91,6 @@ def _device(trainer: pl.Trainer) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     several = f"{trainer.world_size} × " if trainer.world_size > 1 else ""
     return f"{several}{name}, precision {trainer.precision}"
-
-
-def _model(config: Mapping[str, Any], module: Any) -> str:
-    """Parameters by part; frozen parts say so, absent ones are left out."""
-    network = module.network
-    parts: list[tuple[str, str, nn.Module]] = [
-        ("encoder", config["encoder"]["_name_"], network.encoder),
-        ("backbone", config["model"]["_name_"], network.backbone),
-        ("decoder", config["decoder"]["_name_"], network.decoder),
-        ("task", config["task"]["_name_"], module.task),
-    ]
-    total = sum(_size(part) for _, _, part in parts)
-    lines = [f"{count(total)} parameters"]
-    for role, name, part in parts:
-        size = _size(part)
-        if size:
-            frozen = "" if any(p.requires_grad for p in part.parameters()) else "  frozen"
-            lines.append(f"  {role:<9} {count(size):>8}  {name}{frozen}")
-    return "\n".join(lines)
-
-
-def _size(part: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in part.parameters())
 
 
 def _plan(config: Mapping[str, Any], traces: int, trainer: pl.Trainer) -> str:

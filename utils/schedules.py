@@ -164,4 +164,5 @@ class Plateau(ReduceLROnPlateau):
 
     def __init__(self, cfg: PlateauConfig, *, optimizer: torch.optim.Optimizer, total: int, mode: str) -> None:
         del total
-        super().__init__(optimizer, mode="min" if mode == "min" else "max", factor=cfg.factor, patience=cfg.patience)
+        # eps 0: torch would leave small learning rates alone, and groups would lose their ratio
+        super().__init__(optimizer, mode="min" if mode == "min" else "max", factor=cfg.factor, patience=cfg.patience, eps=0.0)

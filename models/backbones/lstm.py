@@ -51,3 +51,10 @@ class LSTMBackbone(Backbone):
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens ``B T D`` to context ``B T D``."""
         return self.norm(self.fuse(self.lstm(tokens)[0]))
+
+    def by_depth(self) -> list[list[nn.Parameter]]:
+        """Layer by layer; fusion and norm belong to the last one."""
+        weights, step = self.lstm.all_weights, 2 if self.lstm.bidirectional else 1
+        layers = [[p for each in weights[first : first + step] for p in each] for first in range(0, len(weights), step)]
+        layers[-1] += [*self.fuse.parameters(), *self.norm.parameters()]
+        return layers

@@ -79,6 +79,12 @@ class TransformerBackbone(Backbone):
             x = layer(x, angles)
         return self.norm(x)
 
+    def by_depth(self) -> list[list[nn.Parameter]]:
+        """Layer by layer; the last norm belongs to the last one."""
+        layers = [list(layer.parameters()) for layer in self.layers]
+        layers[-1] += self.norm.parameters()
+        return layers
+
 
 class _Layer(nn.Module):
     """One layer."""

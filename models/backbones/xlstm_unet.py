@@ -183,6 +183,22 @@ class XLSTMUNet(Backbone):
         x, after = self.centre.step(tokens, states)
         return self.norm(x), after
 
+    def by_depth(self) -> list[list[nn.Parameter]]:
+        """Layer by layer along the way down, the centre and the way up; a way down belongs to the layer before it, a way up to
+        the layer behind it, the last norm to the last layer."""
+        down: list[Stage] = list(self.down)  # type: ignore[arg-type]
+        up: list[Stage] = list(self.up)  # type: ignore[arg-type]
+        layers: list[list[nn.Parameter]] = []
+        for stage, fold in zip(down, self.fold, strict=True):
+            layers += stage.by_depth()
+            layers[-1] += fold.parameters()
+        layers += self.centre.by_depth()
+        for stage, unfold in zip(reversed(up), reversed(self.unfold), strict=True):
+            first, *others = stage.by_depth()
+            layers += [[*unfold.parameters(), *first], *others]
+        layers[-1] += self.norm.parameters()
+        return layers
+
     def describe(self) -> str:
         """Which kernels compute the mLSTM, and why."""
         return self._chosen

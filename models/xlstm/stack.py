@@ -54,6 +54,13 @@ class Stage(nn.Module):
             x = x + y if self.residual else y
         return x
 
+    def by_depth(self) -> list[list[nn.Parameter]]:
+        """Parameters layer by layer: a block and its norm, and the fusion that follows them."""
+        layers = [[*block.parameters(), *norm.parameters()] for block, norm in zip(self.blocks, self.norms, strict=True)]
+        for number, fusion in enumerate(self.fusions, 1):
+            layers[number * self.per_fusion - 1] += fusion.parameters()
+        return layers
+
     def start(self, x: Tensor) -> list[Any]:
         """States before the first token, for tokens like ``x`` (``B D``); one direction only."""
         return [block.start(x[None]) for block in self._blocks()]

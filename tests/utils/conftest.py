@@ -18,8 +18,11 @@ from models.contracts import Backbone, Decoder, Encoder
 from models.network import Network
 from tasks.contracts import Scores, StepOutput, Task
 from tasks.module import WaveModule
+from tasks.start import start
 from utils.config import CheckpointConfig, LoaderConfig, LoggerConfig, PicturesConfig, TrainConfig, TrainerConfig
+from utils.freezing import Freezing
 from utils.rng import Draw
+from utils.start_table import PartStart
 
 SPEC = DataSpec(channels=3, samples=64)
 
@@ -126,6 +129,16 @@ class Tiny:
     module: WaveModule
     data: WaveData
 
+    @property
+    def starts(self) -> list[PartStart]:
+        """Fresh weights, everything trains."""
+        return start(self.module, self.config, resumes=False)[0]
+
+    @property
+    def freezing(self) -> Freezing:
+        """Nothing is frozen."""
+        return Freezing([], None)
+
 
 def tiny(**trainer: Any) -> Tiny:
     """A fresh run; the same weights each time."""
@@ -142,6 +155,7 @@ def tiny(**trainer: Any) -> Tiny:
     config |= {name: dataclasses.asdict(section) for name, section in sections.items()}
     names = {"encoder": "linear", "model": "identity", "decoder": "linear", "task": "contrastive", "scheduler": "constant"}
     config |= {name: {"_name_": value} for name, value in names.items()}
+    config["model"]["checkpoint_path"] = None
     config |= {"optimizer": {"_name_": "sgd", "lr": 0.05}, "loss": {"_name_": "info_nce", "count": 100}}
     config |= {"quantizer": {"_name_": "none"}, "dataset": {"_name_": "synthetic"}}
     torch.manual_seed(3)

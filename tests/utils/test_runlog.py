@@ -27,7 +27,7 @@ def fit(run: Any, *callbacks: pl.Callback, resume: str | None = None, pictures: 
     run.config["pictures"]["enabled"] = pictures
     more = [Pictures(run.config)] if pictures else []
     trainer = runlog.trainer(run.config, run.module, [*more, *callbacks])
-    runlog.greet(run.config, run.module, run.data, trainer)
+    runlog.greet(run.config, run.module, run.data, trainer, run.starts)
     trainer.fit(run.module, run.data, ckpt_path=runlog.resumable(resume), weights_only=True)
     return trainer
 
@@ -246,7 +246,7 @@ class TestWords:
         self, make: Callable[..., Any], place: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         run = make()
-        runlog.greet(run.config, run.module, run.data, runlog.trainer(run.config, run.module))
+        runlog.greet(run.config, run.module, run.data, runlog.trainer(run.config, run.module), run.starts)
         out = capsys.readouterr().out
         for text in (
             "group/tiny",

@@ -1,0 +1,51 @@
+"""Parts that keep their weights, for a whole run or until they thaw."""
+
+from collections.abc import Sequence
+from typing import final
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+
+@final
+class Freezing(pl.Callback):
+    """Holds parts still: evaluation mode (no dropout, fixed running statistics) and, where they will thaw, no gradient.
+
+    Parts that thaw are in the optimizer and in DDP's reducer from the start; until then their gradients are dropped before the
+    norm is taken and the optimizer steps, so that neither weights nor moments move and no weight decays. The state follows from
+    the epoch alone, so that a resumed run needs nothing saved. Parts that never thaw have no gradient anyway
+    (``requires_grad``), which also spares their backward pass.
+
+    Args:
+        parts: the modules.
+        thaw_epoch: epoch, counted from 0, at whose start they begin to train; None: never.
+    """
+
+    def __init__(self, parts: Sequence[nn.Module], thaw_epoch: int | None) -> None:
+        self.parts = tuple(parts)
+        self.thaw_epoch = thaw_epoch
+        self._recurrent = {rnn: rnn.dropout for part in self.parts for rnn in part.modules() if isinstance(rnn, nn.RNNBase)}
+
+    def still(self, epoch: int) -> bool:
+        """Whether the parts keep their weights in this epoch."""
+        return self.thaw_epoch is None or epoch < self.thaw_epoch
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int) -> None:
+        """Set the modes: not once an epoch, since a run resumed within one has no start of it."""
+        still = self.still(trainer.current_epoch)
+        for part in self.parts:
+            if part.training == still:
+                part.train(not still)
+        for rnn, dropout in self._recurrent.items():
+            # cuDNN computes gradients through a recurrent layer in training mode only
+            rnn.training, rnn.dropout = True, 0.0 if still else dropout
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Drop gradients; Lightning clips and steps after this."""
+        if self.still(trainer.current_epoch):
+            for part in self.parts:
+                for parameter in part.parameters():
+                    parameter.grad = None
