@@ -51,6 +51,15 @@ def _starts(config: Mapping[str, Any], start: str) -> list[tuple[str, str]]:
         config: of this run.
         start: the setting that names the checkpoint.
     """
+    if config["task"]["_name_"] == "phase_pick":
+        checkpoint = start.removeprefix("model.checkpoint_path=")
+        return [
+            ("Evaluate it", shlex.join(["python", "-m", "evaluation.run", f"checkpoint={checkpoint}"])),
+            (
+                "Pick records with it",
+                shlex.join(["python", "-m", "evaluation.pick", f"checkpoint={checkpoint}", "input=*.mseed", "output=picks.csv"]),
+            ),
+        ]
     own = SMALL.get(config["experiment_name"])
     if own is None:
         return [("Start another run from it, by adding to its command", shlex.join([start]))]
@@ -60,7 +69,9 @@ def _starts(config: Mapping[str, Any], start: str) -> list[tuple[str, str]]:
         if word.startswith(("model.", "encoder.", "model=", "encoder=")) and ".checkpoint_path=" not in word
     ]
     other = next(name for name in SMALL.values() if name != own)
-    found = [("Start another objective from it", shlex.join(["python", "train.py", f"experiment={other}", *shape, start]))]
+    pick = shlex.join(["python", "train.py", "experiment=quickstart_finetune", *shape, start])
+    found = [("Teach it to pick P and S, in minutes", pick)]
+    found += [("Start another objective from it", shlex.join(["python", "train.py", f"experiment={other}", *shape, start]))]
     if config["dataset"]["_name_"] == "synthetic":
         real = ["dataset=seisbench_auto_reg", "dataset.dataset_name=[ETHZ]"]
         command = shlex.join(["python", "train.py", f"experiment={own}", *real, *shape, start])
