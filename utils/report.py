@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from utils.averaging import Average
 from utils.console import console, duration
 from utils.curves import PICTURES
 from utils.keep import LastCheckpoint
@@ -48,13 +49,14 @@ def greet(config: Mapping[str, Any], module: Any, data: Any, trainer: pl.Trainer
     _panel(f"WaveXLSTM  {config['experiment_name']}", rows, "cyan")
 
 
-def farewell(config: Mapping[str, Any], module: Any, trainer: pl.Trainer) -> None:
+def farewell(config: Mapping[str, Any], module: Any, trainer: pl.Trainer, average: Average | None = None) -> None:
     """Say what was learnt, where things are and what to type next; rank 0 only. Also after Ctrl-C.
 
     Args:
         config: the run's config, plain builtins.
         module: with ``task.monitor``.
         trainer: of the run, after ``fit``.
+        average: what became of the mean of the best checkpoints; None where none was asked for.
     """
     if not trainer.is_global_zero:
         return
@@ -68,12 +70,14 @@ def farewell(config: Mapping[str, Any], module: Any, trainer: pl.Trainer) -> Non
         ("learnt", _learnt(config, module.task.monitor, folder)),
         ("took", _took(trainer)),
         ("best", str(top) if top else ""),
+        ("average", _averaged(average) if average else ""),
         ("last", str(last) if last else "no checkpoint: not one step was finished"),
         ("curves", str(folder / METRICS)),
         ("pictures", f"{folder / PICTURES}/" if any(folder.glob(f"{PICTURES}/*.png")) else ""),
     ]
     _panel("Finished" if done else "Stopped early", rows, "green" if done else "yellow")
-    suggest(config, folder, last, top, done=done)
+    better = average.path if average and average.better else None
+    suggest(config, folder, last, _short(better) or top, done=done)
 
 
 def _panel(title: str, rows: list[tuple[str, RenderableType]], color: str) -> None:
@@ -110,11 +114,13 @@ def _plan(config: Mapping[str, Any], traces: int, trainer: pl.Trainer) -> str:
 def _learnt(config: Mapping[str, Any], monitor: tuple[str, str], folder: Path) -> str:
     """First and best value of the monitored metric, and the best in words."""
     name, mode = monitor
-    steps, values = read(folder / METRICS).get(name, ([], []))
+    columns = read(folder / METRICS)
+    steps, values = columns.get(name, ([], []))
     if not values:
         return f"unknown: {name} was never validated"
     at = (min if mode == "min" else max)(range(len(values)), key=lambda n: values[n])
     words = WORDS.get((str(config["task"]["_name_"]), name), _plain)(values[at], config)
+    words += _shares(columns, str(config["task"]["_name_"]), steps[at])
     if len(values) == 1:
         return f"{name} {values[0]:.3f} at step {steps[0]}{words}"
     latest = "" if at == len(values) - 1 else f", {values[-1]:.3f} at the end"
@@ -147,12 +153,42 @@ WORDS: dict[tuple[str, str], Callable[[float, Mapping[str, Any]], str]] = {
 """What a monitored metric means to a person, by (task, metric)."""
 
 
+SHARES: dict[str, dict[str, str]] = {
+    "phase_pick": {
+        "val/p_within_100ms": "P within 0.1 s",
+        "val/p_within_500ms": "0.5 s",
+        "val/s_within_100ms": "S within 0.1 s",
+        "val/s_within_500ms": "0.5 s",
+    },
+}
+"""Further validation metrics worth a word at the end, by task: shares, in the order they are said."""
+
+
+def _shares(columns: Mapping[str, tuple[list[int], list[float]]], task: str, step: int) -> str:
+    """Shares at the best step, in a line of their own."""
+    said = []
+    for name, words in SHARES.get(task, {}).items():
+        at = dict(zip(*columns.get(name, ([], [])), strict=True))
+        if step in at:
+            said.append(f"{words} {at[step]:.0%}")
+    return f"\n{', '.join(said)}" if said else ""
+
+
 def _took(trainer: pl.Trainer) -> str:
     watches = [callback.pace for callback in trainer.callbacks if isinstance(callback, Throughput)]  # type: ignore[attr-defined]
     words = [f"{trainer.global_step:,} steps"]
     if watches and watches[0].started:
         words += [duration(watches[0].elapsed), f"{watches[0].rate:.0f} samples/s in training"]
     return ", ".join(words)
+
+
+def _averaged(average: Average) -> str:
+    """Where the mean of the best checkpoints is, and whether it is better than the best of them."""
+    if average.path is None:
+        return f"none: it takes two validated checkpoints, and the run kept {average.count}"
+    verdict = "better than" if average.better else "no better than"
+    compared = f"{average.metric} {average.value:.4f}, {verdict} the best one's {average.best:.4f}"
+    return f"{_short(average.path)}\nmean of {average.count} checkpoints: {compared}"
 
 
 def _checkpoints(trainer: pl.Trainer) -> tuple[Path | None, Path | None]:
