@@ -32,6 +32,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     from tasks.build import adopt_architecture, build, check, check_resume
     from tasks.pictures import Pictures
     from utils import runlog
+    from utils.averaging import average
     from utils.start_table import KeepStarts
 
     check(config)
@@ -52,7 +53,8 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
             raise
         runlog.farewell(config, run.module, trainer)
         sys.exit(130)
-    runlog.farewell(config, run.module, trainer)
+    averages = config["checkpoint"]["average"] and not config["trainer"]["fast_dev_run"]
+    runlog.farewell(config, run.module, trainer, average(trainer, run.module, run.data) if averages else None)
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")

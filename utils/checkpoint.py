@@ -16,6 +16,8 @@ from utils.errors import CheckpointError
 
 KEY = "wavexlstm"
 SCHEMA = 1
+AVERAGE = "average.ckpt"
+"""Name of the mean of a run's checkpoints (:mod:`utils.averaging`): it must be named, a folder never means it."""
 _PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "seisbench", "xlstm", "mlstm_kernels", "triton", "numpy")
 
 
@@ -83,7 +85,7 @@ def record(config: Mapping[str, Any], data_spec: Mapping[str, Any]) -> dict[str,
 
 
 def find(path: str | Path) -> Path:
-    """The checkpoint file a path means: the file itself, or the newest ``*.ckpt`` in or below a folder.
+    """The checkpoint file a path means: the file itself, or the newest ``*.ckpt`` in or below a folder, averages left out.
 
     Raises:
         CheckpointError: there is none.
@@ -92,7 +94,8 @@ def find(path: str | Path) -> Path:
     if place.is_file():
         return place
     if place.is_dir():
-        files = sorted(place.rglob("*.ckpt"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+        files = [file for file in place.rglob("*.ckpt") if file.name != AVERAGE]
+        files.sort(key=lambda file: (file.stat().st_mtime_ns, file.name))
         if files:
             return files[-1]
         raise CheckpointError(f"checkpoint {place}: the folder holds no *.ckpt. Give a checkpoint file or a run folder.")

@@ -166,11 +166,14 @@ class CheckpointConfig:
     """How many of the best, by the task's validation metric."""
     every_n_train_steps: int | None = None
     """Renew last.ckpt after this many steps; null does so after every validation and epoch."""
+    average: bool = False
+    """At the end, write the mean of the best checkpoints to average.ckpt and validate it."""
 
     def __post_init__(self) -> None:
         """State the ranges."""
         demand(
             (self.save_top_k >= 0, f"save_top_k = {self.save_top_k}: must be 0 or more"),
+            (not self.average or self.save_top_k >= 2, f"average = true: needs save_top_k of 2 or more, not {self.save_top_k}"),
             (
                 self.every_n_train_steps is None or self.every_n_train_steps >= 1,
                 f"every_n_train_steps = {self.every_n_train_steps}: must be at least 1, or null",

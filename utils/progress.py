@@ -88,8 +88,8 @@ class RunProgress(pl.Callback):
             self._draw(trainer, f"validating {batch_idx + 1}/{batches}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Read the metric, and say it."""
-        if trainer.is_global_zero and not trainer.sanity_checking:
+        """Read the metric, and say it; not of a validation after the run (an average's)."""
+        if trainer.is_global_zero and not trainer.sanity_checking and trainer.state.fn == "fit":
             self._read(trainer, self.monitor)
             self._draw(trainer, "training")
 

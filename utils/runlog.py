@@ -4,7 +4,8 @@ The run folder, ``runs/<experiment_name>/<run_id>``::
 
     config.yaml      the resolved config
     metrics.csv      every curve; TensorBoard's copy in tensorboard/
-    checkpoints/     the best by the task's validation metric, and last.ckpt
+    starts.csv       where each part's weights come from, and whether they move
+    checkpoints/     the best by the task's validation metric, last.ckpt, and their mean where asked for
     pictures/        examples, renewed after validations, and curves.png
 """
 
