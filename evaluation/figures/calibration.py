@@ -1,48 +1,59 @@
 """Reliability: how often a phase is there, against how sure the model was (Guo et al. 2017)."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from evaluation.figures import style
 
 
-def error(table: pd.DataFrame) -> float:
-    """Expected calibration error: the mean distance of confidence and frequency, weighted by samples; NaN without samples.
+class Bins(NamedTuple):
+    """Claims of one phase, binned by how sure the model was, ``N`` bins.
 
-    Args:
-        table: bins of one phase: ``confidence``, ``frequency``, ``n``.
+    Attributes:
+        confidence: mean probability given.
+        frequency: share that was right.
+        n: claims.
     """
-    filled = table[table["n"] > 0]
-    if filled.empty:
+
+    confidence: NDArray
+    frequency: NDArray
+    n: NDArray
+
+
+def error(bins: Bins) -> float:
+    """Expected calibration error: mean distance of confidence and frequency, weighted by claims; NaN without any."""
+    filled = bins.n > 0
+    if not filled.any():
         return float("nan")
-    distance = (filled["confidence"] - filled["frequency"]).abs()
-    return float(np.average(distance, weights=filled["n"]))
+    return float(np.average(np.abs(bins.confidence - bins.frequency)[filled], weights=bins.n[filled]))
 
 
-def draw(table: pd.DataFrame) -> go.Figure:
-    """A line a phase; on the diagonal a probability means what it says. Points grow with the samples in their bin.
+def draw(curves: Mapping[str, Bins]) -> go.Figure:
+    """A line a phase; on the diagonal a probability means what it says. Points grow with the claims in their bin.
 
     Args:
-        table: ``phase, bin_low, bin_high, confidence, frequency, n``.
+        curves: by phase.
     """
     figure = style.blank(430)
-    figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line={"color": style.RULE, "dash": "dot", "width": 1}, name="perfect", hoverinfo="skip"
-    )
-    for place, (phase, bins) in enumerate(table[table["n"] > 0].groupby("phase", sort=True)):
-        bins = bins.sort_values("confidence")
-        size = 6 + 3 * np.log10(bins["n"].to_numpy(dtype=float))
-        color = style.PHASES.get(str(phase), style.LINES[2 + place])
+    style.diagonal(figure, "perfect")
+    for place, (phase, bins) in enumerate(sorted(curves.items())):
+        filled = bins.n > 0
+        if not filled.any():
+            continue
+        color = style.PHASES.get(phase, style.LINES[(2 + place) % len(style.LINES)])
         figure.add_scatter(
-            x=bins["confidence"],
-            y=bins["frequency"],
-            customdata=bins["n"],
+            x=bins.confidence[filled],
+            y=bins.frequency[filled],
+            customdata=bins.n[filled],
             mode="lines+markers",
             line={"color": color, "width": 2},
-            marker={"size": size, "symbol": style.MARKS[place], "color": color, "line": {"color": "white", "width": 1}},
+            marker={"size": 6 + 3 * np.log10(bins.n[filled]), "symbol": style.MARKS[place % len(style.MARKS)], "color": color},
             name=f"{phase} (ECE {error(bins):.3f})",
-            hovertemplate="said %{x:.2f}, was %{y:.2f}<br>%{customdata:,} samples",
+            hovertemplate="said %{x:.2f}, was %{y:.2f}<br>%{customdata:,} claims",
         )
     figure.update_xaxes(title={"text": "probability the model gave"}, range=[-0.02, 1.02])
     figure.update_yaxes(title={"text": "how often it was so"}, range=[-0.02, 1.02])

@@ -22,9 +22,9 @@ def histogram(residuals: Mapping[str, NDArray]) -> go.Figure:
     """A panel a phase, in bins of 0.05 s centred on zero, with the counts outside.
 
     Args:
-        residuals: by phase, in seconds, picked minus labelled; finite.
+        residuals: by phase, in seconds, picked minus labelled; NaN without a pick.
     """
-    titles = [f"{phase}   {len(values)} picks" for phase, values in residuals.items()]
+    titles = [f"{phase}   {int(np.isfinite(values).sum())} picks" for phase, values in residuals.items()]
     figure = make_subplots(1, max(1, len(residuals)), subplot_titles=titles, horizontal_spacing=0.09)
     style.dress(figure, 360, legend=False)
     style.panel_titles(figure, titles)
@@ -53,10 +53,10 @@ def histogram(residuals: Mapping[str, NDArray]) -> go.Figure:
 
 
 def within(residuals: Mapping[str, Mapping[str, NDArray]]) -> go.Figure:
-    """The share of picks within a tolerance, against the tolerance: a panel a phase, a line a source.
+    """The share of onsets picked within a tolerance, against the tolerance: a panel a phase, a line a source.
 
     Args:
-        residuals: by phase, then by source, in seconds; finite.
+        residuals: by phase, then by source, in seconds; NaN without a pick, which is within no tolerance.
     """
     titles = list(residuals)
     figure = make_subplots(1, max(1, len(titles)), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.05)
@@ -67,7 +67,7 @@ def within(residuals: Mapping[str, Mapping[str, NDArray]]) -> go.Figure:
     named: set[str] = set()
     for column, by_source in enumerate(residuals.values(), start=1):
         for source, values in by_source.items():
-            size = np.sort(np.abs(values))
+            size = np.sort(np.nan_to_num(np.abs(values), nan=np.inf))
             figure.add_scatter(
                 x=tolerance,
                 y=np.searchsorted(size, tolerance + 1e-9, side="right") / max(1, len(size)),
@@ -86,6 +86,6 @@ def within(residuals: Mapping[str, Mapping[str, NDArray]]) -> go.Figure:
     ticks = [0.01, 0.03, 0.1, 0.5, 1, 3, 10]
     figure.update_xaxes(type="log", title={"text": "tolerance in s"}, tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
-    figure.update_yaxes(title={"text": "picks within it"}, col=1)
+    figure.update_yaxes(title={"text": "onsets picked within it"}, col=1)
     figure.update_layout(margin={"t": 64}, legend={"y": 1.08})
     return figure

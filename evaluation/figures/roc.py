@@ -76,9 +76,7 @@ def draw(curves: Sequence[Curve], *, yes: str, no: str) -> go.Figure:
         no: what a negative is: ``noise``.
     """
     figure = style.blank(470)
-    figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line={"color": style.RULE, "dash": "dot", "width": 1}, name="guessing", hoverinfo="skip"
-    )
+    style.diagonal(figure, "guessing")
     for place, item in enumerate(curves):
         look = style.line(place)
         figure.add_scatter(

@@ -1,6 +1,7 @@
 """One look for all figures: colours that colour-blind readers tell apart, quiet axes, a white ground that prints."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -55,6 +56,12 @@ def line(place: int) -> dict[str, str]:
     return {"color": LINES[place % len(LINES)], "dash": DASHES[place // len(LINES) % len(DASHES)]}
 
 
+def diagonal(figure: go.Figure, name: str) -> None:
+    """The line from (0, 0) to (1, 1), named in the legend."""
+    look = {"color": RULE, "dash": "dot", "width": 1}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=look, name=name, hoverinfo="skip")
+
+
 def panel_titles(figure: go.Figure, titles: Sequence[str]) -> None:
     """Move the titles of panels to the left and make them plain; ``titles`` are those given to ``make_subplots``."""
     for note in figure.layout.annotations:  # type: ignore[attr-defined]
@@ -65,5 +72,6 @@ def panel_titles(figure: go.Figure, titles: Sequence[str]) -> None:
 
 def _lefts(figure: go.Figure) -> list[tuple[float, float]]:
     """(middle, left edge) of every panel."""
-    domains = [axis.domain or (0.0, 1.0) for axis in figure.select_xaxes()]
+    axes: list[Any] = list(figure.select_xaxes())
+    domains = [axis.domain or (0.0, 1.0) for axis in axes]
     return [((low + high) / 2, low) for low, high in domains]

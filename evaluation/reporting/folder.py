@@ -3,7 +3,9 @@
 Letters: K examples, L samples, P arrivals a trace.
 """
 
+import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +15,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evaluation.figures.calibration import Bins
+from evaluation.scoring import COLUMNS, Row
 from utils.errors import DataError
 
 METRICS, RUN, THRESHOLDS, CALIBRATION = "metrics.csv", "run.json", "thresholds.json", "calibration.csv"
 EXAMPLES, CONFUSION, PREDICTIONS = "examples.npz", "confusion.csv", "pred"
 MAKE = "python -m evaluation.run checkpoint=… dataset=…"
 """The command that makes such a folder, for errors."""
-_WORDS = ("protocol", "split", "source", "phase", "metric", "note")
-_NUMBERS = ("value", "low", "high", "n", "events")
 _CALIBRATION = ("phase", "bin_low", "bin_high", "confidence", "frequency", "n")
 _TARGETS = ("trace_name", "sampling_rate", "start_sample", "end_sample")
+_ANSWERS = ("score_p_or_s", "p_sample_pred", "s_sample_pred")
 _SCORES: Mapping[str, tuple[str, ...]] = {
-    "task1": (*_TARGETS, "trace_type", "score_detection"),
-    "task23": (*_TARGETS, "phase_label", "phase_onset", "score_p_or_s", "p_sample_pred", "s_sample_pred"),
+    "task1": (*_TARGETS, "source", "event", "trace_type", "score_detection"),
+    "task23": (*_TARGETS, "source", "event", "p_known", "s_known", "phase_label", "phase_onset", *_ANSWERS),
 }
 """Columns a report needs of each kind of prediction file."""
 
@@ -53,6 +56,19 @@ class Examples:
     rate: float
 
 
+@dataclass(frozen=True)
+class Confusion:
+    """Who is taken for whom.
+
+    Attributes:
+        counts: ``K K``, true classes in rows, answers in columns.
+        classes: ``K`` names.
+    """
+
+    counts: NDArray
+    classes: tuple[str, ...]
+
+
 @final
 @dataclass(frozen=True)
 class Evaluation:
@@ -61,27 +77,27 @@ class Evaluation:
     Attributes:
         path: the folder.
         run: what was evaluated: ``experiment_name``, ``run_id``, ``seed``, …
-        metrics: one row a figure; text columns hold "" where nothing is stated, ``value`` is NaN where undefined.
+        metrics: the figures; ``value`` is NaN where undefined.
         thresholds: chosen on dev, by name.
-        calibration: reliability by phase and bin; empty where there is none.
+        calibration: reliability by phase; empty where there is none.
         predictions: ``{"dev_task1": table, …}``; empty for classification.
         examples: windows with probabilities; None where there are none.
-        confusion: class against class, true ones in rows; None where there is none.
+        confusion: of classes; None where there is none.
     """
 
     path: Path
     run: Mapping[str, Any]
-    metrics: pd.DataFrame
+    metrics: tuple[Row, ...]
     thresholds: Mapping[str, float]
-    calibration: pd.DataFrame
+    calibration: Mapping[str, Bins]
     predictions: Mapping[str, pd.DataFrame]
     examples: Examples | None
-    confusion: pd.DataFrame | None
+    confusion: Confusion | None
 
     @property
     def is_classification(self) -> bool:
         """Whether traces were classified rather than phases picked."""
-        return bool(self.metrics["protocol"].isin(("classification", "foreshock")).any())
+        return any(row.protocol == "classification" for row in self.metrics)
 
     @property
     def name(self) -> str:
@@ -104,7 +120,7 @@ def read(path: Path) -> Evaluation:
         run=_run(path / RUN),
         metrics=_metrics(path / METRICS),
         thresholds=_thresholds(path / THRESHOLDS),
-        calibration=_table(path / CALIBRATION, _CALIBRATION) if (path / CALIBRATION).is_file() else pd.DataFrame(),
+        calibration=_calibration(path / CALIBRATION) if (path / CALIBRATION).is_file() else {},
         predictions=_predictions(path / PREDICTIONS),
         examples=_examples(path / EXAMPLES) if (path / EXAMPLES).is_file() else None,
         confusion=_confusion(path / CONFUSION) if (path / CONFUSION).is_file() else None,
@@ -152,38 +168,51 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         table = pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"])
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}). Make it again: {MAKE}") from error
-    missing = [name for name in columns if name not in table]
-    if missing:
-        told = f"no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
-        raise DataError(f"{path}: {told}. Make it again: {MAKE}")
+    _demand_columns(path, list(table.columns), columns)
     return table
 
 
-def _metrics(path: Path) -> pd.DataFrame:
-    table = _table(path, (*_WORDS, *_NUMBERS))
-    if table.empty:
+def _metrics(path: Path) -> tuple[Row, ...]:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        _demand_columns(path, reader.fieldnames or [], COLUMNS)
+        rows = tuple(_row(cells, path, place) for place, cells in enumerate(reader, start=2))
+    if not rows:
         raise DataError(f"{path} has no rows: nothing was evaluated. Make it again: {MAKE}")
-    for name in _WORDS:
-        table[name] = _texts(table[name])
-    for name in _NUMBERS:
-        table[name] = _numbers(table[name], path)
-    return table
+    return rows
 
 
-def _texts(column: pd.Series) -> pd.Series:
-    """A column as texts, "" where nothing is stated."""
-    return column.astype(object).where(column.notna(), "").astype(str)
+def _row(cells: Mapping[str, str | None], path: Path, place: int) -> Row:
+    """A line of ``metrics.csv``; an empty number is NaN, an empty count is 0."""
+
+    def number(name: str) -> float:
+        try:
+            return float(cells[name] or "nan")
+        except ValueError:
+            raise DataError(f"{path}: {name} = '{cells[name]}' in line {place} is no number. Make it again: {MAKE}") from None
+
+    protocol, split, source, phase, metric, note = (
+        cells[name] or "" for name in ("protocol", "split", "source", "phase", "metric", "note")
+    )
+    n, events = (0 if math.isnan(count) else int(count) for count in (number("n"), number("events")))
+    value, low, high = (number(name) for name in ("value", "low", "high"))
+    return Row(protocol, split, source, phase, metric, value, low, high, n, events, note)
 
 
-def _numbers(column: pd.Series, path: Path) -> pd.Series:
-    """A column as float64. Raises DataError naming the first cell that is none."""
-    numbers = pd.to_numeric(column, errors="coerce")
-    wrong = column[numbers.isna() & column.notna()]
-    if len(wrong):
-        raise DataError(
-            f"{path}: {column.name} = '{wrong.iloc[0]}' in row {wrong.index[0] + 2} is no number. Make it again: {MAKE}"
-        )
-    return numbers.astype(np.float64)
+def _demand_columns(path: Path, there: Sequence[Any], wanted: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        told = f"no column {', '.join(missing)}; it has {', '.join(map(str, there))}"
+        raise DataError(f"{path}: {told}. Make it again: {MAKE}")
+
+
+def _calibration(path: Path) -> dict[str, Bins]:
+    table = _table(path, _CALIBRATION)
+    phases = table["phase"].astype(str).to_numpy()
+    columns = {name: table[name].to_numpy(np.float64) for name in ("confidence", "frequency", "n")}
+    return {
+        str(phase): Bins(**{name: values[phases == phase] for name, values in columns.items()}) for phase in np.unique(phases)
+    }
 
 
 def _thresholds(path: Path) -> dict[str, float]:
@@ -202,16 +231,8 @@ def _predictions(folder: Path) -> dict[str, pd.DataFrame]:
                 named = " and ".join(str(file.relative_to(folder)) for file in files[:2])
                 raise DataError(f"{folder}: {named} are predictions of different runs; a folder holds those of one. {MAKE}")
             for file in files:
-                table = _table(file, columns)
-                tables[f"{split}_{task}"] = table.assign(source=_source(table))
+                tables[f"{split}_{task}"] = _table(file, columns)
     return tables
-
-
-def _source(table: pd.DataFrame) -> pd.Series:
-    for name in ("source", "source_dataset"):
-        if name in table:
-            return _texts(table[name])
-    return pd.Series("", index=table.index)
 
 
 def _examples(path: Path) -> Examples:
@@ -231,10 +252,10 @@ def _examples(path: Path) -> Examples:
     return Examples(**arrays, rate=rate)
 
 
-def _confusion(path: Path) -> pd.DataFrame:
+def _confusion(path: Path) -> Confusion:
     """True classes in rows, named by the first column; the other columns are the classes answered."""
     table = _table(path, ())
-    counts = table.set_index(table.columns[0])
-    if list(map(str, counts.index)) != list(map(str, counts.columns)):
-        raise DataError(f"{path}: classes in rows and columns differ: {list(counts.index)} and {list(counts.columns)}")
-    return counts.astype(np.float64)
+    rows, columns = [str(name) for name in table.iloc[:, 0]], [str(name) for name in table.columns[1:]]
+    if rows != columns:
+        raise DataError(f"{path}: classes in rows and columns differ: {', '.join(rows)} and {', '.join(columns)}")
+    return Confusion(table.iloc[:, 1:].to_numpy(np.float64), tuple(columns))

@@ -1,5 +1,6 @@
 """Sections of a picker's report: detection, identification, onsets, calibration, records to look at."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -10,7 +11,9 @@ from evaluation.figures import calibration, matrices, residuals, roc, waveforms
 from evaluation.reporting.folder import Evaluation
 from evaluation.reporting.page import Block, Figure, Words
 from evaluation.reporting.tables import shown
+from evaluation.scoring import DETECTION, IDENTIFICATION, TwoClass, of_source, residuals_of, sources_of
 
+NO_PREDICTIONS = "The folder holds no predictions of this, so no curve can be drawn."
 MOST_EXAMPLES = 6
 """Windows drawn of each kind: more make the file large, and nobody looks at them."""
 
@@ -19,25 +22,22 @@ def detection(found: Evaluation) -> list[Block]:
     """ROC curves of earthquakes against noise."""
     table = found.predictions.get("test_task1")
     if table is None:
-        return [Words(["There are no predictions for this in the folder, so no curve can be drawn."])]
-    truth = (table["trace_type"] == "earthquake").to_numpy()
-    cut = threshold(found, "task1", "detection")
-    return _roc(table, truth, table["score_detection"], cut, ("earthquake", "noise"))
+        return [Words([NO_PREDICTIONS])]
+    return _roc(DETECTION, table, threshold(found, "task1", "detection"))
 
 
 def identification(found: Evaluation) -> list[Block]:
     """ROC curves of P against S, and who is taken for whom at the threshold from dev."""
     table = found.predictions.get("test_task23")
     if table is None:
-        return [Words(["There are no predictions for this in the folder, so no curve can be drawn."])]
-    truth = (table["phase_label"] == "P").to_numpy()
+        return [Words([NO_PREDICTIONS])]
     cut = threshold(found, "task2", "p_or_s")
-    blocks = _roc(table, truth, table["score_p_or_s"], cut, ("P", "S"))
-    if cut is None:
+    blocks = _roc(IDENTIFICATION, table, cut)
+    kept, _ = IDENTIFICATION.kept(table)
+    if cut is None or kept.empty:
         return blocks
-    known = table["score_p_or_s"].notna().to_numpy()
-    says_p = (table["score_p_or_s"] >= cut).to_numpy()
-    counts = np.array([[(known & (truth == t) & (says_p == a)).sum() for a in (True, False)] for t in (True, False)], dtype=float)
+    truth, says_p = (kept["phase_label"] == "P").to_numpy(), kept["score_p_or_s"].to_numpy(np.float64) >= cut
+    counts = np.array([[((truth == t) & (says_p == a)).sum() for a in (True, False)] for t in (True, False)], dtype=float)
     told = (
         f"Windows of 10 s with a labelled phase; called P where max p_P / max p_S ≥ {cut:.3g} (from dev). Rows add up to 100 %."
     )
@@ -48,29 +48,25 @@ def onsets(found: Evaluation) -> list[Block]:
     """Histograms of residuals, and the share of picks within any tolerance."""
     table = found.predictions.get("test_task23")
     if table is None:
-        return [Words(["There are no predictions for this in the folder, so no residuals can be drawn."])]
-    pooled, single = _residuals(table)
-    if not pooled:
-        return [Words(["No window has a labelled phase and a pick of it: there are no residuals."])]
-    told = []
-    for phase, values in pooled.items():
-        early, late = residuals.outside(values)
-        told.append(f"{phase}: {early + late} of {len(values)} beyond ±{residuals.REACH} s, {early} early and {late} late")
+        return [Words([NO_PREDICTIONS])]
+    single = _residuals(table)
+    if not single:
+        return [Words(["No window has a labelled phase: there are no residuals."])]
+    pooled = {phase: np.concatenate(list(by_source.values())) for phase, by_source in single.items()}
+    told = [_counted(phase, values) for phase, values in pooled.items()]
     text = f"Residuals of all sources in bins of {residuals.BIN} s. {'; '.join(told)}."
-    return [
-        Figure(residuals.histogram(pooled), text),
-        Figure(residuals.within(single), "Share of picks within a tolerance of the label. Dotted lines: 0.1 s and 0.5 s."),
-    ]
+    guides = "Share of labelled onsets with a pick within a tolerance. Dotted lines: 0.1 s and 0.5 s."
+    return [Figure(residuals.histogram(pooled), text), Figure(residuals.within(single), guides)]
 
 
 def calibrated(found: Evaluation) -> list[Block]:
     """Reliability curves."""
-    if found.calibration.empty or not (found.calibration["n"] > 0).any():
-        return [Words(["The folder holds no calibration.csv with samples in it."])]
-    errors = [f"{phase} {calibration.error(bins):.3f}" for phase, bins in found.calibration.groupby("phase", sort=True)]
+    if not any(bins.n.any() for bins in found.calibration.values()):
+        return [Words(["The folder holds no calibration.csv with claims in it."])]
+    errors = [f"{phase} {calibration.error(bins):.3f}" for phase, bins in sorted(found.calibration.items()) if bins.n.any()]
     text = (
-        "Reliability of the probabilities. Below the diagonal the model is surer than it should be. Larger points rest on more "
-        f"samples. Expected calibration error: {', '.join(errors)}."
+        "Reliability, all sources together. Below the diagonal the model is surer than it should be. Larger points rest on more "
+        f"windows. Expected calibration error: {', '.join(errors)}."
     )
     return [Figure(calibration.draw(found.calibration), text, narrow=True)]
 
@@ -108,43 +104,44 @@ def threshold(found: Evaluation, protocol: str, name: str) -> float | None:
     """The threshold a protocol chose on dev: from ``thresholds.json``, else from ``metrics.csv``; None where there is none."""
     if name in found.thresholds:
         return found.thresholds[name]
-    rows = found.metrics
-    stated = rows[(rows["protocol"] == protocol) & (rows["metric"] == "threshold") & rows["value"].notna()]
-    return float(stated["value"].iloc[-1]) if len(stated) else None
+    stated = [row.value for row in found.metrics if (row.protocol, row.metric) == (protocol, "threshold")]
+    return next((value for value in stated if math.isfinite(value)), None)
 
 
-def _roc(table: pd.DataFrame, truth: NDArray, score: pd.Series, cut: float | None, sides: tuple[str, str]) -> list[Block]:
-    groups = {shown(str(source)): (table["source"] == source).to_numpy() for source in sorted(set(table["source"]))}
-    if len(groups) > 1:
-        groups["all sources"] = np.ones(len(table), dtype=bool)
-    numbers = score.to_numpy(dtype=float)
-    made = [roc.curve(roc.Scored(name, truth[rows], numbers[rows]), cut) for name, rows in groups.items()]
+def _roc(task: TwoClass, table: pd.DataFrame, cut: float | None) -> list[Block]:
+    kept, note = task.kept(table)
+    made = []
+    for source in sources_of(kept):
+        rows = of_source(kept, source)
+        score = rows[task.score].to_numpy(np.float64)
+        made.append(roc.curve(roc.Scored(shown(source), (rows[task.label] == task.yes).to_numpy(), score), cut))
     curves = [item for item in made if isinstance(item, roc.Curve)]
-    without = [item for item in made if isinstance(item, str)]
+    without = [item for item in made if isinstance(item, str)] or ([] if made else ["No window can be scored."])
     blocks: list[Block] = [Words(without, listed=True)] if without else []
     if not curves:
         return blocks
-    yes, no = sides
     chosen = f"Rings: the threshold chosen on dev ({cut:.3g})." if cut is not None else "No threshold is stated."
-    lost = int(np.isnan(numbers).sum())
-    text = f"ROC curves of {yes} against {no}, test windows. {chosen}{f' {lost} windows have no score.' if lost else ''}"
+    text = f"ROC curves of {task.yes} against {task.no}, test windows. {chosen}{f' {note[0].upper()}{note[1:]}.' if note else ''}"
     areas = ", ".join(f"{curve.name} {curve.area:.3f}" for curve in curves)
-    return [*blocks, Figure(roc.draw(curves, yes=yes, no=no), text, f"{text} Areas: {areas}.", narrow=True)]
+    return [*blocks, Figure(roc.draw(curves, yes=task.yes, no=task.no), text, f"{text} Areas: {areas}.", narrow=True)]
 
 
-def _residuals(table: pd.DataFrame) -> tuple[dict[str, NDArray], dict[str, dict[str, NDArray]]]:
-    """Residuals in seconds by phase, and by phase and source."""
-    pooled: dict[str, NDArray] = {}
+def _residuals(table: pd.DataFrame) -> dict[str, dict[str, NDArray]]:
+    """Residuals in seconds by phase and source; NaN where a labelled phase has no pick."""
     single: dict[str, dict[str, NDArray]] = {}
-    for phase, column in (("P", "p_sample_pred"), ("S", "s_sample_pred")):
-        rows = table[table["phase_label"] == phase]
-        late = ((rows[column] - rows["phase_onset"]) / rows["sampling_rate"]).astype(float)
-        known = late.notna()
-        if known.any():
-            pooled[phase] = late[known].to_numpy()
-            groups = late[known].groupby(rows.loc[known, "source"])
-            single[phase] = {shown(str(source)): values.to_numpy() for source, values in groups}
-    return pooled, single
+    for phase in ("P", "S"):
+        own = (table["phase_label"] == phase).to_numpy()
+        late, source = residuals_of(table, phase)[own], table["source"].to_numpy(dtype=str)[own]
+        if len(late):
+            single[phase] = {shown(name): late[source == name] for name in sorted(set(source))}
+    return single
+
+
+def _counted(phase: str, late: NDArray) -> str:
+    """Where the labelled onsets of a phase went that the histogram does not show."""
+    (early, after), none = residuals.outside(late), int(np.isnan(late).sum())
+    missed = f", {none} without a pick" if none else ""
+    return f"{phase}: of {len(late)} labelled onsets {early} are picked more than {residuals.REACH} s early, {after} late{missed}"
 
 
 def _confusion_alt(counts: NDArray) -> str:

@@ -1,15 +1,14 @@
 """The page of one evaluation: what was evaluated, what was found, what to beware of, and every figure in its section."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from evaluation.figures import matrices
 from evaluation.reporting import picking, tables, words
 from evaluation.reporting.folder import Evaluation
 from evaluation.reporting.page import Block, Figure, Fold, Page, Section, Words
+from evaluation.scoring import ALL, Row
 
 FEW_EVENTS = 30
 """Below so many events a bootstrap interval is too narrow to be believed."""
@@ -17,12 +16,13 @@ FEW_EVENTS = 30
 
 def page(found: Evaluation) -> Page:
     """The report of an evaluation."""
-    metrics = found.metrics
-    order = [name for name in words.PROTOCOLS if (metrics["protocol"] == name).any()]
-    order += [name for name in dict.fromkeys(metrics["protocol"]) if name not in order]
-    if not found.calibration.empty and "calibration" not in order:
-        order.append("calibration")
-    summary = tables.headline(_final(metrics), words.HEADLINES, f"The figures that matter most{_with_intervals(metrics)}.")
+    stated = dict.fromkeys(row.protocol for row in found.metrics)
+    if found.calibration:
+        stated["calibration"] = None
+    order = [name for name in words.PROTOCOLS if name in stated]
+    order += [name for name in stated if name not in order]
+    results = _final(found.metrics)
+    summary = tables.headline(results, words.HEADLINES, f"The figures that matter most{_with_intervals(results)}.")
     sections = [Section("summary", "Summary", "", [summary])] if summary else []
     sections += [_section(found, name) for name in order]
     sections += _examples(found)
@@ -33,9 +33,9 @@ def page(found: Evaluation) -> Page:
 
 def facts(found: Evaluation) -> list[tuple[str, str]]:
     """What was evaluated, in names and values."""
-    run, test = found.run, _final(found.metrics)
-    sources = [source for source in dict.fromkeys(test["source"]) if source not in ("", tables.ALL)]
-    events = test["events"].max()
+    run, results = found.run, _final(found.metrics)
+    sources = [source for source in dict.fromkeys(row.source for row in results) if source not in ("", ALL)]
+    events = max((row.events for row in results), default=0)
     return [
         ("model", str(run["experiment_name"])),
         ("run", str(run["run_id"])),
@@ -45,45 +45,44 @@ def facts(found: Evaluation) -> list[tuple[str, str]]:
         ("labels used", _fraction(run.get("training_fraction"))),
         ("start", str(run.get("init") or "not stated")),
         ("evaluated on", listed(sources)),
-        ("test events", f"{int(events):,}" if np.isfinite(events) else "not stated"),
+        ("test events", f"{events:,}" if events else "not stated"),
         ("date", str(run.get("date") or "not stated")),
     ]
 
 
 def findings(found: Evaluation) -> list[str]:
     """What was found, in a sentence a headline figure: over one source its interval, over several the worst and the best."""
-    test, told = _final(found.metrics), []
+    told: list[str] = []
     for protocol, name in words.HEADLINES:
-        rows = test[(test["protocol"] == protocol) & (test["metric"] == name) & ~test["source"].isin(("", tables.ALL))]
-        if rows.empty:
-            rows = test[(test["protocol"] == protocol) & (test["metric"] == name)]
-        for phase in sorted(set(rows["phase"])):
-            told += _sentence(protocol, name, phase, rows[(rows["phase"] == phase) & rows["value"].notna()])
-    return told[:8]
+        rows = [row for row in _final(found.metrics) if (row.protocol, row.metric) == (protocol, name)]
+        single = [row for row in rows if row.source not in ("", ALL)] or rows
+        for phase in sorted({row.phase for row in single}):
+            told += _sentence([row for row in single if row.phase == phase and math.isfinite(row.value)])
+    return told
 
 
 def caveats(found: Evaluation) -> list[str]:
     """What a reader must know before believing a number."""
-    metrics, run = found.metrics, found.run
-    test, told = _final(metrics), []
-    made_up = sorted({name for name in test["source"] if "synthetic" in name.lower()})
+    results, told = _final(found.metrics), []
+    made_up = sorted({row.source for row in results if "synthetic" in row.source.lower()})
     if made_up:
         told.append(f"Evaluated on synthetic data ({listed(made_up)}): a simulation, not the Earth. Real records are harder.")
-    if any("synthetic" in name.lower() for name in trained_on(run)):
+    if any("synthetic" in name.lower() for name in trained_on(found.run)):
         told.append("Trained on synthetic data, in whole or in part.")
     told.append(
-        f"One training run, seed {run['seed']}: runs that differ in nothing but their seed differ too. "
+        f"One training run, seed {found.run['seed']}: runs that differ in nothing but their seed differ too. "
         "Compare several: python -m evaluation.report runs/…"
     )
-    events = test.groupby("source")["events"].max()
-    few = [f"{tables.shown(str(source))} {int(number)}" for source, number in events.items() if number < FEW_EVENTS]
+    events = {row.source: max(other.events for other in results if other.source == row.source) for row in results}
+    few = [f"{tables.shown(source)} {number}" for source, number in sorted(events.items()) if number < FEW_EVENTS]
     if few:
         told.append(f"Few test events ({listed(few)}): an interval over fewer than {FEW_EVENTS} events is too narrow.")
-    undefined, bare = int(test["value"].isna().sum()), int((test["value"].notna() & test["low"].isna()).sum())
+    undefined = sum(math.isnan(row.value) for row in results)
+    bare = sum(math.isfinite(row.value) and math.isnan(row.low) for row in results)
     if undefined:
-        told.append(f"{undefined} of {len(test)} test figures are undefined; each says why in its place.")
+        told.append(f"{undefined} of {len(results)} test figures are undefined; each says why in its place.")
     if bare:
-        told.append(f"{bare} of {len(test)} test figures come without an interval.")
+        told.append(f"{bare} of {len(results)} test figures come without an interval.")
     return told
 
 
@@ -98,25 +97,25 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names) if names else "not stated"
 
 
-def _final(metrics: pd.DataFrame) -> pd.DataFrame:
+def _final(metrics: Sequence[Row]) -> list[Row]:
     """Rows that report a result: all but those of dev and train."""
-    return metrics[~metrics["split"].isin(("dev", "train"))]
+    return [row for row in metrics if row.split not in ("dev", "train")]
 
 
 def _section(found: Evaluation, name: str) -> Section:
     """A protocol: its table on test, its figures, and what was seen on dev, folded."""
-    rows = found.metrics[found.metrics["protocol"] == name]
-    test, dev = _final(rows), rows[rows["split"].isin(("dev", "train"))]
+    rows = [row for row in found.metrics if row.protocol == name]
+    test, dev = _final(rows), [row for row in rows if row.split in ("dev", "train")]
     title = words.protocol(name)
     blocks: list[Block] = []
-    if len(test):
+    if test:
         blocks.append(tables.by_source(test, f"{title.title} on test{_with_intervals(test)}."))
     blocks += picking.FIGURES.get(name, _no_figures)(found)
     if name == "classification" and found.confusion is not None:
-        counts = found.confusion.to_numpy()
+        counts, classes = found.confusion.counts, found.confusion.classes
         text = f"Who is taken for whom: {counts.sum():.0f} test windows. Rows add up to 100 %; the diagonal is right."
-        blocks.append(Figure(matrices.confusion(counts, [str(c) for c in found.confusion.columns]), text))
-    if len(dev):
+        blocks.append(Figure(matrices.confusion(counts, classes), text))
+    if dev:
         table = tables.by_source(dev, f"{title.title} on dev, where thresholds were chosen: too good by construction.")
         blocks.append(Fold("The same on dev", [table]))
     return Section(name, title.title, title.question, blocks)
@@ -159,23 +158,24 @@ def _plain(value: Any) -> str:
     return "–" if value is None or value == "" else str(value)
 
 
-def _sentence(protocol: str, name: str, phase: str, rows: pd.DataFrame) -> list[str]:
-    if rows.empty:
+def _sentence(rows: Sequence[Row]) -> list[str]:
+    """One figure on every source: over one its interval, over several the worst and the best."""
+    if not rows:
         return []
-    metric, what = words.metric(name), f"{words.protocol(protocol).title}{f', {phase}' if phase else ''}"
+    first = rows[0]
+    metric = words.metric(first.metric)
+    what = f"{words.protocol(first.protocol).title}{f', {first.phase}' if first.phase else ''}: {metric.title}"
     if len(rows) == 1:
-        row = rows.iloc[0]
-        reach = words.interval(row["low"], row["high"], metric.unit)
-        where = f" on {tables.shown(row['source'])}"
-        return [f"{what}: {metric.title} {words.written(row['value'], metric.unit)}{f' ({reach})' if reach else ''}{where}."]
-    ranked = rows.sort_values("value", ascending=metric.better >= 0)
-    last, best = ranked.iloc[0], ranked.iloc[-1]
-    ends = [f"{words.written(row['value'], metric.unit)} on {tables.shown(row['source'])}" for row in (last, best)]
-    return [f"{what}: {metric.title} from {ends[0]} to {ends[1]}."]
+        reach = words.interval(first.low, first.high, metric.unit)
+        told = f"{words.written(first.value, metric.unit)}{f' ({reach})' if reach else ''}"
+        return [f"{what} {told} on {tables.shown(first.source)}."]
+    ranked = sorted(rows, key=lambda row: row.value, reverse=metric.better < 0)
+    worst, best = (f"{words.written(row.value, metric.unit)} on {tables.shown(row.source)}" for row in (ranked[0], ranked[-1]))
+    return [f"{what} from {worst} to {best}."]
 
 
-def _with_intervals(rows: pd.DataFrame) -> str:
-    return ", with 95 % bootstrap intervals over events" if rows["low"].notna().any() else ""
+def _with_intervals(rows: Sequence[Row]) -> str:
+    return ", with 95 % bootstrap intervals over events" if any(math.isfinite(row.low) for row in rows) else ""
 
 
 def _fraction(value: Any) -> str:

@@ -3,35 +3,31 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
-
 from evaluation.reporting import words
 from evaluation.reporting.page import Cell, Table
-
-ALL = "all"
-"""Source that stands for all sources together."""
+from evaluation.scoring import ALL, Row
 
 
-def by_source(rows: pd.DataFrame, caption: str, note: str = "") -> Table:
-    """A table of one protocol and split.
+def by_source(rows: Sequence[Row], caption: str) -> Table:
+    """A table of one protocol and split; of figures stated twice the last counts.
 
     Args:
-        rows: of ``metrics.csv``; of figures stated twice the last counts.
+        rows: of ``metrics.csv``.
         caption: what the table shows.
-        note: below it.
     """
-    metrics = list(dict.fromkeys(rows["metric"]))
-    groups = {key: group.drop_duplicates("metric", keep="last") for key, group in rows.groupby(["source", "phase"], sort=False)}
-    phased = bool((rows["phase"] != "").any())
-    ordered = sorted(groups.items(), key=lambda item: _place(item[0]))
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    groups: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        groups.setdefault((row.source, row.phase), {})[row.metric] = row
+    phased = any(phase for _, phase in groups)
     heads = ["source", *(["phase"] if phased else []), "windows", "events", *(words.metric(name).title for name in metrics)]
-    cells = [_row(key, group.set_index("metric"), metrics, phased=phased) for key, group in ordered]  # type: ignore[arg-type]
+    body = [_row(key, groups[key], metrics, phased=phased) for key in sorted(groups, key=_place)]
     known = [words.metric(name) for name in metrics]
     explained = [(metric.title, metric.meaning) for metric in known if metric.meaning]
-    return Table(caption, heads, cells, note, explained)
+    return Table(caption, heads, body, _notes(rows), explained)
 
 
-def headline(rows: pd.DataFrame, wanted: Sequence[tuple[str, str]], caption: str) -> Table | None:
+def headline(rows: Sequence[Row], wanted: Sequence[tuple[str, str]], caption: str) -> Table | None:
     """The figures that matter most, a row each, a column a source; None where there are none of them.
 
     Args:
@@ -39,32 +35,20 @@ def headline(rows: pd.DataFrame, wanted: Sequence[tuple[str, str]], caption: str
         wanted: (protocol, metric) pairs in order.
         caption: what the table shows.
     """
-    sources = sorted(dict.fromkeys(rows["source"]), key=lambda source: _place((source, "")))
+    chosen = [row for row in rows if (row.protocol, row.metric) in wanted]
+    sources = sorted({row.source for row in chosen}, key=lambda source: _place((source, "")))
     body = []
     for protocol, metric in wanted:
-        some = rows[(rows["protocol"] == protocol) & (rows["metric"] == metric)]
-        for phase in sorted(dict.fromkeys(some["phase"])):
-            own = some[some["phase"] == phase].drop_duplicates("source", keep="last").set_index("source")
-            title = words.metric(metric).title
-            cells = [
-                value(own.loc[source], metric) if source in own.index else Cell("not asked", muted=True) for source in sources
-            ]
-            what = f"{words.protocol(protocol).title}: {f'{phase} ' if phase else ''}{title}"
-            body.append([Cell(what, head=True), *cells])
+        own = {(row.phase, row.source): row for row in chosen if (row.protocol, row.metric) == (protocol, metric)}
+        for phase in sorted({phase for phase, _ in own}):
+            what = f"{words.protocol(protocol).title}: {f'{phase} ' if phase else ''}{words.metric(metric).title}"
+            body.append([Cell(what, head=True), *(_cell(own.get((phase, source))) for source in sources)])
     return Table(caption, ["figure", *(shown(source) for source in sources)], body) if body else None
 
 
-def value(row: pd.Series, metric: str) -> Cell:
-    """A figure with its interval, or why it is undefined."""
-    if not math.isfinite(row["value"]):
-        return Cell(words.undefined(str(row["note"])), muted=True)
-    unit = words.metric(metric).unit
-    return Cell(words.written(row["value"], unit), words.interval(row["low"], row["high"], unit))
-
-
-def facts(rows: Mapping[str, object], caption: str, columns: tuple[str, str]) -> Table:
+def facts(rows: Mapping[str, str], caption: str, columns: tuple[str, str]) -> Table:
     """Names and values."""
-    return Table(caption, columns, [[Cell(name, head=True), Cell(str(stated))] for name, stated in rows.items()])
+    return Table(caption, columns, [[Cell(name, head=True), Cell(stated)] for name, stated in rows.items()])
 
 
 def shown(source: str) -> str:
@@ -72,24 +56,40 @@ def shown(source: str) -> str:
     return "all sources" if source in ("", ALL) else source
 
 
-def amount(numbers: pd.Series) -> str:
-    """A count of rows, or the range of it where figures of one row rest on different ones."""
-    known = numbers.dropna()
-    if known.empty:
-        return "–"
-    low, high = int(known.min()), int(known.max())
-    return f"{high:,}" if low == high else f"{low:,} – {high:,}"
+def amount(numbers: Sequence[int]) -> str:
+    """A count of rows, or its range where figures of one line rest on different ones."""
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} – {high:,}"
 
 
-def _row(key: tuple[str, str], group: pd.DataFrame, metrics: Sequence[str], *, phased: bool) -> list[Cell]:
+def _row(key: tuple[str, str], group: Mapping[str, Row], metrics: Sequence[str], *, phased: bool) -> list[Cell]:
     source, phase = key
+    figures = list(group.values())
     cells = [Cell(shown(source), head=True), *([Cell(phase or "–")] if phased else [])]
-    cells += [Cell(amount(group["n"])), Cell(amount(group["events"]))]
-    reasons = set(group.loc[group["value"].isna(), "note"])
-    if len(reasons) == 1 and group["value"].isna().all() and len(group) == len(metrics):
-        return [*cells, Cell(words.undefined(str(reasons.pop())), muted=True, span=len(metrics))]
-    absent = Cell("not asked", muted=True)
-    return [*cells, *(value(group.loc[name], name) if name in group.index else absent for name in metrics)]
+    cells += [Cell(amount([row.n for row in figures])), Cell(amount([row.events for row in figures]))]
+    reasons = {row.note if math.isnan(row.value) else None for row in figures}
+    if len(reasons) == 1 and None not in reasons and len(figures) == len(metrics):
+        return [*cells, Cell(words.undefined(figures[0].note), muted=True, span=len(metrics))]
+    return [*cells, *(_cell(group.get(name)) for name in metrics)]
+
+
+def _cell(row: Row | None) -> Cell:
+    """A figure with its interval, or why there is none."""
+    if row is None:
+        return Cell("not asked", muted=True)
+    if not math.isfinite(row.value):
+        return Cell(words.undefined(row.note), muted=True)
+    unit = words.metric(row.metric).unit
+    return Cell(words.written(row.value, unit), words.interval(row.low, row.high, unit))
+
+
+def _notes(rows: Sequence[Row]) -> str:
+    """Remarks on figures that are defined, each once, with the lines they are about."""
+    told: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.note and math.isfinite(row.value):
+            told.setdefault(row.note, {})[f"{shown(row.source)}{f' {row.phase}' if row.phase else ''}"] = None
+    return " ".join(f"{', '.join(where)}: {note}." for note, where in told.items())
 
 
 def _place(key: tuple[str, str]) -> tuple[bool, str, str]:

@@ -53,7 +53,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "task1": Protocol("Detection", "Is there an earthquake in a window of 30 s?"),
     "task2": Protocol("Identification", "Is the phase in a window of 10 s a P or an S?"),
     "task3": Protocol("Onset", "When does the phase arrive? Residuals are the time picked minus the time labelled."),
-    "calibration": Protocol("Calibration", "Of the samples given a probability of 0.8, are 80 % near an arrival?"),
+    "calibration": Protocol(
+        "Calibration",
+        "Where a window's highest probability is 0.8, is an arrival within half a second of it in 80 % of the cases?",
+    ),
     "stability": Protocol("Stability", "Does a pick stay where it is as the window's start moves?"),
     "continuous": Protocol(
         "Continuous records", "Picks are matched one to one with those of an analyst, of the same phase and station."
@@ -69,7 +72,8 @@ METRICS: Mapping[str, Metric] = {
     "precision": Metric("precision", _SHARE, "share of what was claimed that is true"),
     "recall": Metric("recall", _SHARE, "share of what is there that was found"),
     "mcc": Metric("MCC", meaning="Matthews' correlation of truth and answer; 0 is guessing, 1 is perfect"),
-    "threshold": Metric("threshold", meaning="chosen on dev", better=0),
+    "threshold": Metric("threshold", Unit.number, "score from which the answer is yes; has the best F1 on dev", 0),
+    "threshold_mcc": Metric("threshold for MCC", Unit.number, "has the best MCC on dev", 0),
     "mean": Metric("mean", _SECONDS, "mean residual: below zero is early", 0),
     "rmse": Metric("RMSE", _SECONDS, "root of the mean squared residual; a few gross errors rule it", -1),
     "mae": Metric("MAE", _SECONDS, "mean absolute residual", -1),
@@ -138,4 +142,4 @@ def interval(low: float, high: float, unit: Unit) -> str:
 
 def undefined(note: str) -> str:
     """What stands where a figure is undefined."""
-    return f"undefined: {note or 'no reason was given'}"
+    return f"undefined: {note.removeprefix('undefined: ') or 'no reason was given'}"

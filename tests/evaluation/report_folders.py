@@ -61,7 +61,7 @@ def frame(rng, rows):
     table = pd.DataFrame({"trace_name": [f"bucket{n}$0" for n in range(rows)], "trace_idx": range(rows), "trace_split": "test"})
     return table.assign(
         sampling_rate=100.0, start_sample=0, end_sample=1000, event=[f"e{n // 3}" for n in range(rows)],
-        source_dataset=np.where(np.arange(rows) % 3 == 0, "obst", "ncedc"),
+        p_known=True, s_known=True, source=np.where(np.arange(rows) % 3 == 0, "obst", "ncedc"),
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def metrics(tables, rng):
     for split in ("dev", "test"):
         table = tables[f"{split}_task23"]
         for source in SOURCES:
-            own = table[table["source_dataset"] == source]
+            own = table[table["source"] == source]
             for metric, value in (("auc", 0.93), ("threshold", 0.52), ("f1", 0.91), ("precision", 0.9), ("recall", 0.92)):
                 note = "" if (source, metric) != ("obst", "auc") else "all windows are earthquakes"
                 rows.append(

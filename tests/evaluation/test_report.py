@@ -146,13 +146,13 @@ def damage(where, change):
     [
         ("no metrics", "no metrics.csv in it (it holds calibration.csv"),
         ("no rows", "has no rows"),
-        ("no column", "no column note, low; it has protocol, split"),
-        ("no number", "value = 'good' in row 2 is no number"),
+        ("no column", "no column low, note; it has protocol, split"),
+        ("no number", "value = 'good' in line 2 is no number"),
         ("no seed", "does not say seed"),
         ("no json", "run.json cannot be read"),
         (
             "no scores",
-            "test_task1.csv: no column sampling_rate, start_sample, end_sample, score_detection; it has trace_name, trace_type",
+            "test_task1.csv: no column sampling_rate, start_sample, end_sample, source, event, score_detection; it has",
         ),
         ("two runs", "predictions of different runs"),
         ("no waves", "holds no probabilities, onsets"),
@@ -195,17 +195,17 @@ def test_a_roc_curve_is_honest(seed, size):
 
 
 def test_a_histogram_loses_no_pick():
-    late = np.array([-9.0, -1.6, -1.5, -0.02, 0.0, 0.02, 1.5, 1.51, 40.0])
+    late = np.array([-9.0, -1.6, -1.5, -0.02, 0.0, 0.02, 1.5, 1.51, 40.0, np.nan])
     bars = residuals.histogram({"P": late}).data[0]
-    assert sum(bars.y) + sum(residuals.outside(late)) == len(late)
+    assert sum(bars.y) + sum(residuals.outside(late)) + np.isnan(late).sum() == len(late)
     assert residuals.outside(late) == (2, 2)
     assert bars.y[np.argmin(np.abs(bars.x))] == 3
 
 
 def test_calibration_error_by_hand():
-    table = pd.DataFrame({"confidence": [0.1, 0.9, 0.5], "frequency": [0.2, 0.5, np.nan], "n": [30, 10, 0]})
-    assert calibration.error(table) == pytest.approx((30 * 0.1 + 10 * 0.4) / 40)
-    assert np.isnan(calibration.error(table[2:]))
+    bins = calibration.Bins(np.array([0.1, 0.9, 0.5]), np.array([0.2, 0.5, np.nan]), np.array([30, 10, 0]))
+    assert calibration.error(bins) == pytest.approx((30 * 0.1 + 10 * 0.4) / 40)
+    assert np.isnan(calibration.error(calibration.Bins(*(values[2:] for values in bins))))
 
 
 def bump(places, height=0.9, samples=3000):
