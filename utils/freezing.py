@@ -1,11 +1,14 @@
 """Parts that keep their weights, for a whole run or until they thaw."""
 
+import math
 from collections.abc import Sequence
 from typing import final
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
+
+from utils.errors import ConfigError
 
 
 @final
@@ -30,6 +33,24 @@ class Freezing(pl.Callback):
     def still(self, epoch: int) -> bool:
         """Whether the parts keep their weights in this epoch."""
         return self.thaw_epoch is None or epoch < self.thaw_epoch
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A thaw that a run's steps do not reach is a mistake, as one beyond its epochs is; only now are the steps known.
+
+        Raises:
+            ConfigError: the run ends before.
+        """
+        steps, batches = trainer.max_steps, float(trainer.num_training_batches)
+        if self.thaw_epoch is None or steps < 0 or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+        if self.thaw_epoch * epoch >= steps:
+            raise ConfigError(
+                [
+                    f"init.thaw_epoch = {self.thaw_epoch}: never comes, since trainer.max_steps = {steps} and an epoch has "
+                    f"{epoch} steps. Choose an earlier one, more steps, or null to keep the parts frozen"
+                ]
+            )
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int) -> None:
         """Set the modes: not once an epoch, since a run resumed within one has no start of it."""

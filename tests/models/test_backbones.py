@@ -197,3 +197,42 @@ def test_it_says_which_kernels_run():
 def test_mistakes_are_told(given_, text):
     with pytest.raises(ConfigError, match=text):
         build(**given_)
+
+
+DEPTHS = {
+    "identity": [("identity", {}, 0)],
+    "lstm": [("lstm", {"n_layers": 3}, 3), ("lstm", {"n_layers": 2, "bidirectional": False}, 2)],
+    "transformer": [("transformer", {"n_layers": 3}, 3)],
+    "xlstm-unet": [
+        ("xlstm-unet", {"n_layers": 2, "pool": [2, 3]}, 10),
+        ("xlstm-unet", {"n_layers": 3, "use_unet": False, "fuse_per_block": False}, 3),
+        ("xlstm-unet", {"n_layers": 2, "use_unet": False, "bidirectional": False, "block_type": "slstm"}, 2),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", BACKBONES.names)
+def test_every_parameter_is_in_one_layer_by_depth(name):
+    for _, given_, count in DEPTHS.get(name, [(name, {}, 1)]):
+        made = small(name, **given_) if name in DEPTHS else build(name)
+        layers = [layer for layer in made.by_depth() if layer]
+        found = [parameter for layer in layers for parameter in layer]
+        assert len(layers) == count
+        assert len(found) == len(set(found))
+        assert set(found) == set(made.parameters())
+
+
+@pytest.mark.parametrize(("name", "given_", "count"), [*DEPTHS["transformer"], *DEPTHS["xlstm-unet"]])
+def test_layers_by_depth_are_in_the_order_in_which_they_compute(name, given_, count):
+    made = small(name, **given_)
+    called = []
+    for module in made.modules():
+        module.register_forward_pre_hook(lambda module, _: called.append(module))
+    made(torch.randn(1, 12, 8, dtype=torch.float64))
+    last = -1
+    for layer in made.by_depth():
+        own = set(layer)
+        inside = [n for n, module in enumerate(called) if (held := set(module.parameters())) and held <= own]
+        assert inside
+        assert min(inside) > last
+        last = max(inside)
