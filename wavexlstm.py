@@ -1,20 +1,54 @@
 """The public face of WaveXLSTM for notebooks and scripts: ``import wavexlstm``.
 
 ``wavexlstm.load("runs/quickstart/…")`` gives a trained module: ``module.network.encoder``, ``module.network.backbone``,
-``module.task``. ``wavexlstm.embed(module, wave)`` gives a trace's tokens in context. ``wavexlstm.Simulator`` makes seismograms.
+``module.task``. ``wavexlstm.embed(module, wave)`` gives a trace's tokens in context, ``wavexlstm.codes(module, wave)`` the codes of
+a contrastive model. ``wavexlstm.Simulator`` makes seismograms.
+``wavexlstm.seisbench_model("folder or checkpoint")`` gives a trained picker as a SeisBench model: ``.annotate(stream)``,
+``.classify(stream).picks``; ``wavexlstm.WaveXLSTMPicker`` is its class, imported when it is first asked for.
 """
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from dataloaders.batch import Batch
+from dataloaders.batch import Batch, raw_batch
 from dataloaders.normalise import prepare
 from dataloaders.simulator.engine import Simulator
 from dataloaders.simulator.settings import SimulatorConfig
 from tasks.build import load_trained as load
+from tasks.contrastive import Contrastive
 from tasks.module import WaveModule
+from utils.errors import CheckpointError
 
-__all__ = ["Simulator", "SimulatorConfig", "WaveModule", "embed", "load"]
+if TYPE_CHECKING:
+    from evaluation.seisbench_model import WaveXLSTMPicker
+
+__all__ = ["Simulator", "SimulatorConfig", "WaveModule", "WaveXLSTMPicker", "codes", "embed", "load", "seisbench_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """The SeisBench model class, without SeisBench's import where nobody wants it."""
+    if name == "WaveXLSTMPicker":
+        from evaluation.seisbench_model import WaveXLSTMPicker
+
+        return WaveXLSTMPicker
+    raise AttributeError(f"module 'wavexlstm' has no attribute '{name}'")
+
+
+def seisbench_model(path: str) -> "WaveXLSTMPicker":
+    """A trained picker as a SeisBench model, on the CPU.
+
+    Args:
+        path: what ``python -m evaluation.export`` wrote (folder, ``folder/name`` or file), or a checkpoint of a picker; a
+            checkpoint has no thresholds of its own: they are 0.3 unless ``classify`` is told others.
+
+    Raises:
+        CheckpointError: neither of the two, or a checkpoint of another task.
+    """
+    from evaluation.export import open_picker
+
+    return open_picker(path)
 
 
 @torch.no_grad()
@@ -28,9 +62,35 @@ def embed(module: WaveModule, wave: Tensor) -> Tensor:
     Returns:
         ``B T D``, a token every ``module.network.encoder.stride`` samples.
     """
-    size, samples, channels = wave.shape
-    number = torch.arange(size, device=wave.device)
-    valid = torch.ones(size, samples, dtype=torch.bool, device=wave.device)
-    live = torch.ones(size, channels, dtype=torch.bool, device=wave.device)
-    batch, _ = prepare(Batch(wave, valid, live, number, torch.zeros_like(number)), module.prepare_cfg)
+    batch = _prepared(module, wave)
     return module.network.backbone(module.network.encoder(batch.wave))
+
+
+@torch.no_grad()
+def codes(module: WaveModule, wave: Tensor) -> Tensor:
+    """Codes of raw waveforms: what a contrastive model quantizes its clean features to.
+
+    Args:
+        module: from :func:`load`, trained contrastively with a quantizer.
+        wave: as in :func:`embed`.
+
+    Returns:
+        ``B T G`` int64, a code of each group every ``module.network.encoder.stride`` samples.
+
+    Raises:
+        CheckpointError: the model has no codes.
+    """
+    task = module.task
+    if not isinstance(task, Contrastive) or task.quantizer is None:
+        raise CheckpointError(
+            f"this model was trained for task '{module.config['task']['_name_']}' and has no codes. Load a checkpoint of "
+            "task=contrastive with a quantizer, such as runs/quickstart"
+        )
+    batch = _prepared(module, wave)
+    features = module.network.encoder.features(batch.wave)
+    return task.quantizer(features, torch.ones(features.shape[:2], dtype=torch.bool, device=wave.device)).indices
+
+
+def _prepared(module: WaveModule, wave: Tensor) -> Batch:
+    """Raw waveforms ``B L C`` as the model was trained on them."""
+    return prepare(raw_batch(wave).on(wave.device), module.prepare_cfg)[0]
