@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from dataloaders.batch import Target
 from tasks.module import WaveModule
 from tasks.parts import PREFIXES, lr_factors, parts_of
 from utils import checkpoint
@@ -159,8 +160,9 @@ def _otherwise(module: WaveModule, saved: Checkpoint) -> str:
         theirs, ours = (str(config[section]["_name_"]) for config in (saved.config, module.config))
         if theirs != ours:
             return f"{section} '{theirs}'"
-    theirs, ours = (list(spec.get("classes", [])) for spec in (saved.data_spec, module.spec))
-    return "" if theirs == ours else f"classes {', '.join(theirs) or 'none'}"
+    theirs, ours = (list(spec["classes"]) for spec in (saved.data_spec, module.spec))
+    same = theirs == ours or module.task.needs is Target.none
+    return "" if same else f"classes {', '.join(theirs)}"
 
 
 def freeze(module: WaveModule, init: InitConfig) -> Freezing:
