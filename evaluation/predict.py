@@ -16,7 +16,6 @@ from dataloaders.batch import Batch
 from dataloaders.windows import covered
 from evaluation.picker import Picker
 from evaluation.records import Records
-from evaluation.targets import DETECTION
 
 SCORES = ("score_detection", "score_p_or_s", "p_sample_pred", "s_sample_pred")
 """Columns that pick-benchmark reads."""
@@ -43,7 +42,11 @@ class Answer(NamedTuple):
 
 
 class Judge(Protocol):
-    """Anything that answers target windows."""
+    """Anything that answers target windows.
+
+    Attributes:
+        samples: how many it sees at a time; more where a target window is longer.
+    """
 
     samples: int
 
@@ -60,12 +63,12 @@ class PickerJudge:
         picker: probabilities of P, S and noise.
 
     Attributes:
-        samples: length of what it sees: that of its training, or the longest target window where that is longer.
+        samples: length of the windows of its training.
     """
 
     def __init__(self, picker: Picker) -> None:
         self.picker = picker
-        self.samples = max(picker.samples, DETECTION)
+        self.samples = picker.samples
 
     def __call__(self, batch: Batch, inside: Tensor) -> Answer:
         """See :class:`Judge`."""
@@ -98,7 +101,7 @@ class ClassicalJudge:
     """
 
     def __init__(self, samples: int, rate: float) -> None:
-        self.samples, self.rate = max(samples, DETECTION), rate
+        self.samples, self.rate = samples, rate
 
     def __call__(self, batch: Batch, inside: Tensor) -> Answer:
         """See :class:`Judge`."""
@@ -107,7 +110,7 @@ class ClassicalJudge:
         none = np.full(len(inside), np.nan)
         within = inside.numpy()
         found = []
-        for at in ar_picks(batch.wave.numpy(), self.rate):
+        for at in ar_picks(batch.wave, self.rate):
             sample = np.clip(np.nan_to_num(np.rint(at)), 0, within.shape[1] - 1).astype(np.int64)
             found.append(np.where(np.isfinite(at) & within[np.arange(len(at)), sample], at, np.nan))
         return Answer(none, none, none, *found)
@@ -123,6 +126,11 @@ def context_starts(start: np.ndarray, end: np.ndarray, length: np.ndarray, sampl
     """
     middle = start - (samples - (end - start)) // 2
     return np.clip(middle, 0, np.maximum(length - samples, 0))
+
+
+def seen(judge: Judge, table: pd.DataFrame) -> int:
+    """How many samples a model sees of each trace: as in training, or the longest target window where that is longer."""
+    return max(judge.samples, int((table["end_sample"] - table["start_sample"]).max() if len(table) else 0))
 
 
 def may_shift(first: np.ndarray, start: np.ndarray, length: np.ndarray, samples: int, shift: int) -> np.ndarray:
@@ -169,13 +177,14 @@ def predict(
     """
     start, end = (table[name].to_numpy(np.int64) for name in ("start_sample", "end_sample"))
     length = records.catalogue.length[traces].astype(np.int64)
-    first = context_starts(start, end, length, judge.samples)
-    first = first + np.where(may_shift(first, start, length, judge.samples, shift), shift, 0)
+    samples = seen(judge, table)
+    first = context_starts(start, end, length, samples)
+    first = first + np.where(may_shift(first, start, length, samples, shift), shift, 0)
     answers = []
     for low in range(0, len(table), batch_size):
         some = slice(low, low + batch_size)
-        batch = window_batch(records, traces[some], first[some], judge.samples)
-        at = first[some, None] + np.arange(judge.samples)
+        batch = window_batch(records, traces[some], first[some], samples)
+        at = first[some, None] + np.arange(samples)
         inside = torch.from_numpy((at >= start[some, None]) & (at < end[some, None])) & batch.valid
         answer = judge(batch, inside)
         damaged = ~batch.valid.any(1).numpy()

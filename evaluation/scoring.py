@@ -172,7 +172,7 @@ class TwoClass:
                 found["mcc"] = metrics.mcc(score, truth, mcc)
             if on_dev or why:
                 found = dict.fromkeys(found, undefined)
-            rows += scored.rows(found, missing or "undefined: no answer of one kind", how)
+            rows += scored.rows(found, missing or "undefined: all answers are the same", how)
         return rows
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from evaluation.predict import Judge, context_starts, may_shift, predict
+from evaluation.predict import Judge, context_starts, may_shift, predict, seen
 from evaluation.records import Records
 from evaluation.scoring import Bootstrap, Row, Scored, undefined
 
@@ -67,7 +67,8 @@ def _roomy(judge: Judge, records: Records, table: pd.DataFrame, traces: np.ndarr
     """Rows for which every shift is possible."""
     start, end = (table[name].to_numpy(np.int64) for name in ("start_sample", "end_sample"))
     length = records.catalogue.length[traces].astype(np.int64)
-    return may_shift(context_starts(start, end, length, judge.samples), start, length, judge.samples, SHIFTS[-1])
+    samples = seen(judge, table)
+    return may_shift(context_starts(start, end, length, samples), start, length, samples, SHIFTS[-1])
 
 
 def _shares(kept: list[np.ndarray], still: list[np.ndarray]) -> dict:
