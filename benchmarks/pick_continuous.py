@@ -2,6 +2,7 @@
 
     python -m benchmarks.pick_continuous [--ours xlstm/small quickstart_finetune] [--checkpoint runs/…] [--batch 16]
                                          [--overlap 0.5] [--rounds 3] [--threads 1] [--device cpu|cuda|both]
+                                         [--override model.d_model=16 …]
 
 Ours are the networks of experiments (or checkpoints) as :mod:`evaluation.export` exports them; the others SeisBench's own
 classes. Weights are random unless a checkpoint is given: they do not change what is computed, and thresholds of 0.9 keep the
@@ -71,8 +72,8 @@ def hour() -> tuple[Any, str]:
     return obspy.Stream(traces), "white noise"
 
 
-def ours(experiment: str) -> Any:
-    """The exported model of an experiment, with fresh weights."""
+def ours(experiment: str, overrides: list[str]) -> Any:
+    """The exported model of an experiment with these overrides, with fresh weights."""
     from hydra import compose, initialize_config_dir
 
     from dataloaders.batch import PICK_CLASSES, DataSpec, Target
@@ -82,7 +83,7 @@ def ours(experiment: str) -> Any:
     from utils.overrides import lenient
 
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = plain(compose("config", lenient([f"experiment={experiment}"])))
+        config = plain(compose("config", lenient([f"experiment={experiment}", *overrides])))
     build.check(config)
     return bridge(build.build_module(config, DataSpec(samples=SAMPLES, target=Target.picks, classes=PICK_CLASSES)))
 
@@ -94,7 +95,7 @@ def sides(args: argparse.Namespace) -> dict[str, Side]:
     from evaluation.export import open_picker
 
     thresholds = {"P_threshold": THRESHOLD, "S_threshold": THRESHOLD}
-    models = {name: ours(name) for name in args.ours} | {path: open_picker(path) for path in args.checkpoint}
+    models = {name: ours(name, args.override) for name in args.ours} | {path: open_picker(path) for path in args.checkpoint}
     found = {name: Side(model, thresholds, []) for name, model in models.items()}
     found["PhaseNet"] = Side(theirs.PhaseNet(phases="PSN"), thresholds, [])
     found["EQTransformer"] = Side(theirs.EQTransformer(), {**thresholds, "detection_threshold": THRESHOLD}, [])
@@ -158,6 +159,7 @@ def main() -> None:
     """Measure on the CPU and on a GPU where there is one, and print the table last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", nargs="*", default=["xlstm/small", "quickstart_finetune"], help="experiments")
+    parser.add_argument("--override", nargs="*", default=[], help="settings of these experiments")
     parser.add_argument("--checkpoint", nargs="*", default=[], help="checkpoints, run folders or exports")
     parser.add_argument("--batch", type=int, default=16, help="windows at a time, on every side")
     parser.add_argument("--overlap", type=float, default=0.5, help="share of the window")

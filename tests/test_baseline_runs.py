@@ -84,7 +84,9 @@ def test_it_learns_a_batch(experiment):
 
 
 def test_the_benchmark_lets_all_sides_take_turns():
-    args = argparse.Namespace(ours=["quickstart_finetune"], checkpoint=[], batch=2, overlap=0.5, rounds=1)
+    args = argparse.Namespace(
+        ours=["quickstart_finetune"], override=["model.d_model=8"], checkpoint=[], batch=2, overlap=0.5, rounds=1
+    )
     with seisbench_quiet():
         lines = pick_continuous.compare("cpu", hour_of(100), args)
     assert [line.split()[1] for line in lines] == [
