@@ -21,11 +21,13 @@ class Scored(NamedTuple):
         name: of the group.
         truth: ``N`` bool.
         score: ``N``, higher means yes; may be infinite where it is a ratio.
+        together: whether it holds all other groups.
     """
 
     name: str
     truth: NDArray
     score: NDArray
+    together: bool = False
 
 
 class Curve(NamedTuple):
@@ -37,6 +39,7 @@ class Curve(NamedTuple):
         threshold: at each point.
         area: under it.
         point: (false, true) rates at the chosen threshold; None where none was chosen.
+        together: whether it is of all groups together.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Curve(NamedTuple):
     threshold: NDArray
     area: float
     point: tuple[float, float] | None
+    together: bool
 
 
 def curve(group: Scored, threshold: float | None) -> Curve | str:
@@ -64,7 +68,7 @@ def curve(group: Scored, threshold: float | None) -> Curve | str:
     if threshold is not None:
         claimed = finite >= threshold
         point = float(claimed[~truth].mean()), float(claimed[truth].mean())
-    return Curve(group.name, false[keep], true[keep], cuts[keep], float(roc_auc_score(truth, finite)), point)
+    return Curve(group.name, false[keep], true[keep], cuts[keep], float(roc_auc_score(truth, finite)), point, group.together)
 
 
 def draw(curves: Sequence[Curve], *, yes: str, no: str) -> go.Figure:
@@ -78,7 +82,7 @@ def draw(curves: Sequence[Curve], *, yes: str, no: str) -> go.Figure:
     figure = style.blank(470)
     style.diagonal(figure, "guessing")
     for place, item in enumerate(curves):
-        look = style.line(place)
+        look = {"color": style.INK, "dash": "solid"} if item.together else style.line(place)
         figure.add_scatter(
             x=item.false,
             y=item.true,

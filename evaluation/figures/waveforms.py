@@ -123,9 +123,9 @@ def draw(wave: NDArray, probabilities: NDArray, truth: list[Arrival], found: lis
         )  # fmt: skip
         reach = 1.05 * max(float(np.abs(trace).max(initial=0.0)), 1e-6)
         figure.update_yaxes(
-            title={"text": "ZNE"[c], "standoff": 4},
             range=[-reach, reach],
-            showticklabels=False,
+            tickvals=[0],
+            ticktext=[f"<b>{'ZNE'[c]}</b>"],  # upright: an N on its side is a Z
             ticks="",
             showgrid=False,
             row=c + 1,

@@ -11,7 +11,7 @@ from evaluation.figures import calibration, matrices, residuals, roc, waveforms
 from evaluation.reporting.folder import Evaluation
 from evaluation.reporting.page import Block, Figure, Words
 from evaluation.reporting.tables import shown
-from evaluation.scoring import DETECTION, IDENTIFICATION, TwoClass, of_source, residuals_of, sources_of
+from evaluation.scoring import ALL, DETECTION, IDENTIFICATION, TwoClass, of_source, residuals_of, sources_of
 
 NO_PREDICTIONS = "The folder holds no predictions of this, so no curve can be drawn."
 MOST_EXAMPLES = 6
@@ -111,10 +111,11 @@ def threshold(found: Evaluation, protocol: str, name: str) -> float | None:
 def _roc(task: TwoClass, table: pd.DataFrame, cut: float | None) -> list[Block]:
     kept, note = task.kept(table)
     made = []
-    for source in sources_of(kept):
+    for source in sorted(sources_of(kept), key=lambda name: (name == ALL, name)):
         rows = of_source(kept, source)
         score = rows[task.score].to_numpy(np.float64)
-        made.append(roc.curve(roc.Scored(shown(source), (rows[task.label] == task.yes).to_numpy(), score), cut))
+        truth = (rows[task.label] == task.yes).to_numpy()
+        made.append(roc.curve(roc.Scored(shown(source), truth, score, source == ALL), cut))
     curves = [item for item in made if isinstance(item, roc.Curve)]
     without = [item for item in made if isinstance(item, str)] or ([] if made else ["No window can be scored."])
     blocks: list[Block] = [Words(without, listed=True)] if without else []

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from evaluation.figures import matrices
 from evaluation.reporting import picking, tables, words
 from evaluation.reporting.folder import Evaluation
 from evaluation.reporting.page import Block, Figure, Fold, Page, Section, Words
-from evaluation.scoring import ALL, Row
+from evaluation.scoring import Row
 
 FEW_EVENTS = 30
 """Below so many events a bootstrap interval is too narrow to be believed."""
@@ -34,7 +35,7 @@ def page(found: Evaluation) -> Page:
 def facts(found: Evaluation) -> list[tuple[str, str]]:
     """What was evaluated, in names and values."""
     run, results = found.run, _final(found.metrics)
-    sources = [source for source in dict.fromkeys(row.source for row in results) if source not in ("", ALL)]
+    sources = [source for source in dict.fromkeys(row.source for row in results) if not tables.together(source)]
     events = max((row.events for row in results), default=0)
     return [
         ("model", str(run["experiment_name"])),
@@ -42,8 +43,8 @@ def facts(found: Evaluation) -> list[tuple[str, str]]:
         ("seed", str(run["seed"])),
         ("parameters", f"{run['parameters']:,}" if isinstance(run.get("parameters"), int) else "not stated"),
         ("trained on", listed(trained_on(run))),
-        ("labels used", _fraction(run.get("training_fraction"))),
-        ("start", str(run.get("init") or "not stated")),
+        ("labels used", fraction(run.get("training_fraction"))),
+        ("start", start(run) or "not stated"),
         ("evaluated on", listed(sources)),
         ("test events", f"{events:,}" if events else "not stated"),
         ("date", str(run.get("date") or "not stated")),
@@ -55,7 +56,7 @@ def findings(found: Evaluation) -> list[str]:
     told: list[str] = []
     for protocol, name in words.HEADLINES:
         rows = [row for row in _final(found.metrics) if (row.protocol, row.metric) == (protocol, name)]
-        single = [row for row in rows if row.source not in ("", ALL)] or rows
+        single = [row for row in rows if not tables.together(row.source)] or rows
         for phase in sorted({row.phase for row in single}):
             told += _sentence([row for row in single if row.phase == phase and math.isfinite(row.value)])
     return told
@@ -79,6 +80,9 @@ def caveats(found: Evaluation) -> list[str]:
         told.append(f"Few test events ({listed(few)}): an interval over fewer than {FEW_EVENTS} events is too narrow.")
     undefined = sum(math.isnan(row.value) for row in results)
     bare = sum(math.isfinite(row.value) and math.isnan(row.low) for row in results)
+    skipped = found.run.get("skipped")
+    if isinstance(skipped, Mapping) and skipped:
+        told.append(f"Left out: {', '.join(f'{count:,} {what}' for what, count in skipped.items())}.")
     if undefined:
         told.append(f"{undefined} of {len(results)} test figures are undefined; each says why in its place.")
     if bare:
@@ -88,8 +92,27 @@ def caveats(found: Evaluation) -> list[str]:
 
 def trained_on(run: Mapping[str, Any]) -> list[str]:
     """Names of the training sets; empty where the run does not say."""
-    stated = run.get("training_sets") or run.get("dataset_name") or run.get("dataset") or []
+    stated = run.get("training_sets") or []
     return [str(name) for name in ([stated] if isinstance(stated, str) else stated)]
+
+
+def start(run: Mapping[str, Any]) -> str:
+    """Where a run's weights come from: ``scratch``, ``pretrained (contrastive/small)``; "" where the run does not say.
+
+    The experiment that was pretrained is read off the path of its checkpoint, ``runs/<experiment>/<run_id>/…``; where that is
+    another one, the folder of the checkpoint stands for it.
+    """
+    init, source = str(run.get("init") or ""), run.get("pretrained_from")
+    if not source or init in ("", "scratch"):
+        return init
+    parts = [part for part in Path(str(source)).parts if part != "checkpoints" and not part.endswith(".ckpt")]
+    below = parts[len(parts) - parts[::-1].index("runs") :] if "runs" in parts else []
+    return f"{init} ({'/'.join(below[:-1]) or '/'.join(parts[-1:])})"
+
+
+def fraction(value: Any) -> str:
+    """A share of labels in words."""
+    return f"{100 * float(value):g} %" if isinstance(value, int | float) and value > 0 else "not stated"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -117,7 +140,7 @@ def _section(found: Evaluation, name: str) -> Section:
         blocks.append(Figure(matrices.confusion(counts, classes), text))
     if dev:
         table = tables.by_source(dev, f"{title.title} on dev, where thresholds were chosen: too good by construction.")
-        blocks.append(Fold("The same on dev", [table]))
+        blocks.append(Fold("What was chosen on dev", [table]) if test else table)
     return Section(name, title.title, title.question, blocks)
 
 
@@ -176,7 +199,3 @@ def _sentence(rows: Sequence[Row]) -> list[str]:
 
 def _with_intervals(rows: Sequence[Row]) -> str:
     return ", with 95 % bootstrap intervals over events" if any(math.isfinite(row.low) for row in rows) else ""
-
-
-def _fraction(value: Any) -> str:
-    return f"{100 * float(value):g} %" if isinstance(value, int | float) else "not stated"

@@ -56,6 +56,11 @@ def shown(source: str) -> str:
     return "all sources" if source in ("", ALL) else source
 
 
+def together(source: str) -> bool:
+    """Whether this stands for all sources of a data set."""
+    return source in ("", ALL) or source.startswith(f"{ALL} of ")
+
+
 def amount(numbers: Sequence[int]) -> str:
     """A count of rows, or its range where figures of one line rest on different ones."""
     low, high = min(numbers), max(numbers)
@@ -94,4 +99,4 @@ def _notes(rows: Sequence[Row]) -> str:
 
 def _place(key: tuple[str, str]) -> tuple[bool, str, str]:
     """Single sources by name, all of them together last."""
-    return key[0] in ("", ALL), key[0], key[1]
+    return together(key[0]), key[0], key[1]
