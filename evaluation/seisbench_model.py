@@ -13,7 +13,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import seisbench
@@ -59,7 +59,7 @@ class WaveXLSTMPicker(WaveformModel):
         ConfigError: the parts are not those of this version.
     """
 
-    _annotate_args = {**WaveformModel._annotate_args, **DOCUMENTED}
+    _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {**WaveformModel._annotate_args, **DOCUMENTED}
     _stack_options = frozenset(how.value for how in Stacking)
 
     def __init__(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from obspy import Stream, Trace, UTCDateTime
+from obspy import Trace, UTCDateTime
 
 from dataloaders.sets.resample import RATE, ratio_of, resample
 
@@ -48,9 +48,11 @@ class Findings:
     Attributes:
         skipped: (what, why) of everything that is not used.
         counts: what was repaired, and how often.
+        seconds: length of all segments, gaps within them included.
     """
 
     skipped: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    seconds: float = 0.0
     counts: Counter[str] = field(default_factory=Counter[str])
 
 
@@ -236,6 +238,7 @@ def _long_enough(found: list[Segment], findings: Findings) -> list[Segment]:
         samples = int(np.isfinite(segment.wave).any(0).sum())
         if samples >= MIN_SAMPLES:
             kept.append(segment)
+            findings.seconds += segment.wave.shape[1] / RATE
             continue
         name = f"{segment.trace_id}.{segment.instrument} at {segment.start}"
         findings.skipped.append((name, f"{samples} samples at 100 Hz: at least {MIN_SAMPLES} are needed"))
@@ -249,8 +252,3 @@ def without_sparse_components(windows: NDArray[np.float32]) -> NDArray[np.float3
     """
     there = np.isfinite(windows).sum(2, keepdims=True)
     return np.where(there * 2 < there.max(1, keepdims=True), np.float32(np.nan), windows)
-
-
-def stations(stream: Stream) -> list[str]:
-    """``NET.STA`` of all traces, sorted."""
-    return sorted({f"{trace.stats.network}.{trace.stats.station}" for trace in stream})
