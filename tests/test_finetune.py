@@ -159,7 +159,11 @@ def test_a_run_takes_its_own_dropout_not_the_checkpoints(pretrained):
         (["init.thaw_epoch=2"], ["freeze names no part to thaw"]),
         (["init.freeze=[encoder,decoder]", "init.load=[encoder]"], ["load leaves out decoder"]),
         (["init.freeze=[encoder,backbone,decoder,task]"], ["nothing is left to train"]),
-        (["init.lr_factors.encoder=0", "init.lr_factors.task=-1"], ["lr_factors.encoder = 0", "lr_factors.task = -1"]),
+        (
+            ["init.lr_factors.encoder=0", "init.lr_factors.task=-1"],
+            ["init: lr_factors: encoder = 0", "task = -1", "must be above 0"],
+        ),
+        (["init.lr_factors.encodr=1"], ["init: lr_factors has no setting 'encodr'. Did you mean 'encoder'?"]),
         (["init.lr_factor.encoder=1"], ["init has no setting 'lr_factor'. Did you mean 'lr_factors'?"]),
         (["init.weights=fresh"], ["init: weights = 'fresh'", "auto, scratch, pretrained"]),
         (["checkpoint.average=true", "checkpoint.save_top_k=1"], ["average = true: needs save_top_k of 2"]),

@@ -41,7 +41,7 @@ class LrFactors:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         demand(
             *(
-                (value > 0, f"lr_factors.{name} = {value}: must be above 0; init.freeze keeps a part from moving")
+                (value > 0, f"{name} = {value}: must be above 0; init.freeze keeps a part from moving")
                 for name, value in values.items()
             )
         )

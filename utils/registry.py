@@ -5,7 +5,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeGuard, TypeVar, cast, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -106,7 +106,7 @@ def import_parts(package: str) -> None:
 
 
 def mistakes_in(config: type, settings: Mapping[str, Any], *, where: str) -> list[str]:
-    """Unknown, ill-typed, missing and out-of-range settings of a dataclass, one text each.
+    """Unknown, ill-typed, missing and out-of-range settings of a dataclass, one text each; of dataclasses in it, too.
 
     Args:
         config: the dataclass that says which settings exist, their types and (``__post_init__``) their ranges.
@@ -114,18 +114,22 @@ def mistakes_in(config: type, settings: Mapping[str, Any], *, where: str) -> lis
         where: starts each text, e.g. ``"encoder 'linear'"``.
     """
     fields = {field.name: field for field in dataclasses.fields(config)}
-    wrong = []
-    for key in settings:
-        if key not in fields:
-            takes = f"It takes: {', '.join(fields)}" if fields else "It takes none"
-            wrong.append(f"{where} has no setting '{key}'.{did_you_mean(str(key), fields)} {takes}")
+    nested = {name: hint for name, hint in get_type_hints(config).items() if _is_schema(hint)}
+    schema = OmegaConf.structured(config)
+    takes = f"It takes: {', '.join(fields)}" if fields else "It takes none"
+    unknown = [key for key in settings if key not in fields]
+    wrong = [f"{where} has no setting '{key}'.{did_you_mean(str(key), fields)} {takes}" for key in unknown]
     sound = {}
     for key, value in settings.items():
         if isinstance(value, float) and not math.isfinite(value):
             wrong.append(f"{where}: {key} = {value}: must be finite")
+        elif key in nested and isinstance(value, Mapping):
+            inside = mistakes_in(nested[key], value, where=f"{where}: {key}")
+            wrong += inside
+            sound |= {} if inside else {key: value}
         elif key in fields:
             try:
-                OmegaConf.merge(OmegaConf.structured(config), {key: value})
+                OmegaConf.merge(schema, {key: value})
                 sound[key] = value
             except (OmegaConfBaseException, ValueError, TypeError) as error:
                 wrong.append(f"{where}: {key} = {value!r}: {str(error).splitlines()[0]}")
@@ -140,6 +144,10 @@ def mistakes_in(config: type, settings: Mapping[str, Any], *, where: str) -> lis
         except ValueError as error:
             wrong += [f"{where}: {line}" for line in str(error).splitlines()]
     return wrong
+
+
+def _is_schema(hint: Any) -> TypeGuard[type]:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
 def typed(config: type, settings: Mapping[str, Any]) -> Any:
