@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from composing import composed
+from composing import composed, spec_for
 
 from dataloaders import download, inspect, synthesise
-from dataloaders.batch import DataSpec
 from dataloaders.contracts import Split
 from evaluation import pretraining
 from scripts import document_configs
@@ -143,7 +142,8 @@ def test_the_table_of_experiments_is_complete_and_its_sizes_are_true():
     assert set(told) == there
     for experiment, parameters in told.items():
         with torch.device("meta"):
-            module = build.build_module(composed(f"experiment={experiment}"), DataSpec())
+            config = composed(f"experiment={experiment}")
+            module = build.build_module(config, spec_for(config))
         count = sum(p.numel() for p in module.parameters())
         assert parameters in (f"{count / 1e6:.1f} M", f"{count / 1e3:.0f} k"), (experiment, count)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from composing import composed
+from composing import composed, spec_for
 from omegaconf import OmegaConf
 
 from dataloaders.batch import PICK_CLASSES, Batch, DataSpec, Target
@@ -171,13 +171,6 @@ def test_the_published_models_have_the_published_sizes(experiment, backbone, low
     count = sum(p.numel() for p in module.network.backbone.parameters())
     assert backbone in (None, count)
     assert low <= sum(p.numel() for p in module.parameters()) <= high
-
-
-def spec_for(config, samples=4096):
-    """What the data of an experiment look like."""
-    target = TASKS.part(config["task"]["_name_"]).needs
-    classes = {Target.none: (), Target.picks: PICK_CLASSES, Target.event_class: tuple("abcdefghi")}[target]
-    return DataSpec(samples=samples, target=target, classes=classes)
 
 
 @pytest.mark.parametrize(
