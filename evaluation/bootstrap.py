@@ -131,11 +131,22 @@ def aligned(one: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.Da
             f"predictions cannot be paired: {len(one)} and {len(other)} rows. Evaluate both on the same dataset with the same "
             "target_seed, or give the second the first's targets with targets=…"
         )
-    first, second = (table.sort_values(keys, kind="stable").reset_index(drop=True) for table in (one, other))
-    differ = (first[keys].fillna("") != second[keys].fillna("")).any(axis=1).to_numpy()
+    asked = [_questions(table, keys) for table in (one, other)]
+    order = [table.sort_values(keys, kind="stable").index for table in asked]
+    differ = np.any(asked[0].loc[order[0]].to_numpy() != asked[1].loc[order[1]].to_numpy(), axis=1)
     if differ.any():
         raise DataError(
             f"predictions cannot be paired: {int(differ.sum())} of {len(one)} rows are other windows. Evaluate both on the same "
             "dataset with the same target_seed, or give the second the first's targets with targets=…"
         )
-    return first, second
+    return one.iloc[order[0]].reset_index(drop=True), other.iloc[order[1]].reset_index(drop=True)
+
+
+def _questions(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The keys of a table, numbers as float64 and texts as ``str``: an empty text is empty however the file was read."""
+    numbers = ("start_sample", "end_sample", "phase_onset")
+    columns = {
+        name: table[name].astype(np.float64) if name in numbers else table[name].astype(object).fillna("").astype(str)
+        for name in keys
+    }
+    return pd.DataFrame(columns).reset_index(drop=True)

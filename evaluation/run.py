@@ -16,7 +16,7 @@ import torch
 
 from dataloaders.simulator import SimulatorConfig
 from dataloaders.sources.phase_pick import Unlabelled
-from evaluation import picking, report
+from evaluation import picking
 from evaluation.own_data import simulated_set
 from evaluation.picker import Picker
 from evaluation.provenance import describe, label_of, run_folder, training_sets, write_run
@@ -28,6 +28,7 @@ from tasks.module import WaveModule
 from utils import checkpoint, cli
 from utils.console import console
 from utils.errors import ConfigError, demand
+from utils.registry import typed
 
 SYNTHETIC = "synthetic"
 
@@ -133,7 +134,7 @@ def evaluate_picks(args: Arguments, module: WaveModule | None) -> Path:
         )
     own = {"dataset": named, "unlabelled": args.unlabelled.value, "target_seed": args.target_seed, "targets": args.targets}
     write_run(out / "run.json", {**about, **own, "skipped": dict(result.skipped)})
-    show(result.rows, f"{about['experiment_name']} on {', '.join(named)}")
+    show(result.rows, f"{about['experiment_name']} on {', '.join(records.sets)}")
     for what, count in result.skipped.items():
         console().print(f"left out: {count:,} {what}", soft_wrap=True, markup=False)
     return out
@@ -142,7 +143,8 @@ def evaluate_picks(args: Arguments, module: WaveModule | None) -> Path:
 def _simulated(args: Arguments, dataset: dict[str, Any]) -> Path:
     """The simulated set, with the settings of the run where its data were simulated."""
     own = dataset if dataset.get("_name_") == SYNTHETIC else {}
-    settings = SimulatorConfig(**{name.name: own[name.name] for name in fields(SimulatorConfig) if name.name in own})
+    names = {each.name for each in fields(SimulatorConfig)}
+    settings: SimulatorConfig = typed(SimulatorConfig, {name: value for name, value in own.items() if name in names})
     with Bars() as advance:
         seed = int(own.get("simulation_seed", 42))
         return simulated_set(settings, seed, args.traces, lambda count: advance("simulating", count, args.traces))
@@ -224,9 +226,11 @@ def evaluate(args: Arguments) -> Path:
 
 def main(args: Arguments) -> None:
     """Evaluate, write the report, say where things are."""
+    from evaluation.report import write  # plotting takes seconds to import
+
     out = evaluate(args)
     console().print(f"evaluation: {out}", soft_wrap=True, markup=False)
-    console().print(f"report: {report.write(out)}", soft_wrap=True, markup=False)
+    console().print(f"report: {write(out)}", soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -181,6 +181,6 @@ def choose_thresholds(picker: Picker, records: Records, *, most: int = MOST, see
     """
     chosen, _, why = choose(dev_peaks(picker, records, most=most, seed=seed))
     if not chosen:
-        told = "; ".join(f"{phase} {reason}" for phase, reason in why.items())
+        told = "; ".join(f"{phase}: {reason.removeprefix('undefined: ')}" for phase, reason in why.items())
         raise DataError(f"{', '.join(records.sets)}: dev decides on no threshold: {told}. Give another dataset with dataset=…")
     return chosen
