@@ -170,17 +170,16 @@ class WaveXLSTMPicker(WaveformModel):
         found, findings = segments(
             stream, window=self.window, components=self.component_order, flexible=chosen.flexible, strict=chosen.strict
         )
-        return ((segment, self._curve(segment.wave, chosen)) for segment in found), findings
+        return ((segment, self._curve(segment, chosen)) for segment in found), findings
 
-    def _curve(self, wave: NDArray[np.float32], chosen: PickOptions) -> NDArray[np.float32]:
-        """Probabilities ``N 3`` of a segment ``C N``."""
-        samples, padded = wave.shape[1], wave
-        if samples < self.window:
-            padded = np.pad(wave, ((0, 0), (0, self.window - samples)), constant_values=np.nan)
+    def _curve(self, segment: Segment, chosen: PickOptions) -> NDArray[np.float32]:
+        """Probabilities ``N 3`` of a segment."""
+        samples = segment.wave.shape[1]
+        padded = np.pad(segment.wave, ((0, 0), (0, max(0, self.window - samples))), constant_values=np.nan)
         windows = np.lib.stride_tricks.sliding_window_view(padded, self.window, axis=1)
         stack = Stack(samples, self.window, len(PICK_CLASSES), chosen.stacking)
         batch = chosen.batch_size or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
-        places = offsets(samples, self.window, chosen.hop)
+        places = offsets(segment.number, samples, self.window, chosen.hop)
         for low in range(0, len(places), batch):
             now = places[low : low + batch]
             for place, prediction in zip(now, self._predict(windows[:, now].swapaxes(0, 1), chosen), strict=True):

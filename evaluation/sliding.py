@@ -18,16 +18,24 @@ class Stacking(str, Enum):
     """Largest value."""
 
 
-def offsets(samples: int, window: int, hop: int) -> NDArray[np.int64]:
-    """First samples of windows that cover a record: ``hop`` apart, the last one flush with the end; 0 alone where it is short.
+def offsets(first: int, samples: int, window: int, hop: int) -> NDArray[np.int64]:
+    """Where windows begin in a record: at its start, flush with its end, and at every multiple of ``hop`` in between.
+
+    Multiples count from a fixed moment, not from the record's start: two records of the same ground that begin at different
+    times, or one cut in two, are seen through the same windows but for the ends. A network is never quite indifferent to where
+    its window begins; picks must not depend on where somebody's file does.
 
     Args:
+        first: number of the record's first sample since that moment.
         samples: length of the record.
         window: length of a window.
         hop: 1 … window.
+
+    Returns:
+        First samples, ascending; 0 alone where the record is not longer than a window.
     """
     last = max(0, samples - window)
-    return np.append(np.arange(0, last, hop, dtype=np.int64), last)
+    return np.unique(np.r_[0, np.arange(-first % hop, last, hop, dtype=np.int64), last])
 
 
 @final

@@ -40,6 +40,12 @@ class Segment:
     start: UTCDateTime
     wave: NDArray[np.float32]
 
+    @property
+    def number(self) -> int:
+        """Samples at 100 Hz from 1970 to the first one."""
+        step = round(1e9 / RATE)
+        return (self.start.ns + step // 2) // step
+
 
 @dataclass
 class Findings:
