@@ -286,6 +286,16 @@ def test_resumed_before_or_after_the_thaw_a_run_ends_where_the_undisturbed_one_d
         run(*own, "init.thaw_epoch=null", f"train.ckpt_path={folder}")
 
 
+def test_a_checkpoint_from_before_there_was_an_init_can_be_resumed(pretrained):
+    raw = checkpoint.read_raw(pretrained["reconstruction"])
+    del raw[checkpoint.KEY]["config"]["init"]
+    torch.save(raw, "earlier.ckpt")
+    config = composed(*RECONSTRUCTION)
+    build.check_resume(config, "earlier.ckpt")
+    with pytest.raises(CheckpointError, match=r"init\.layer_decay: now 0.5, checkpoint 1.0"):
+        build.check_resume(composed(*RECONSTRUCTION, "init.layer_decay=0.5"), "earlier.ckpt")
+
+
 def test_a_thaw_beyond_the_runs_steps_is_refused(pretrained):
     path = f"model.checkpoint_path={pretrained['reconstruction']}"
     with pytest.raises(ConfigError, match=r"thaw_epoch = 1: never comes, since trainer\.max_steps = 6 and an epoch has 6 steps"):

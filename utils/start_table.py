@@ -61,8 +61,8 @@ def table(starts: Sequence[PartStart]) -> RenderableType:
     """As shown in a run's greeting: columns that say the same of a plain run are left out."""
     plain = all(not start.frozen and start.rate == "1" for start in starts)
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for name in ("part", "name", "parameters", "weights", *(() if plain else ("moves", "learning rate ×"))):
-        grid.add_column(name, justify="right" if name == "parameters" else "left", overflow="fold")
+    for name in ("part", "name", "parameters", "weights", *(() if plain else ("moves", "lr ×"))):
+        grid.add_column(name, justify="right" if name == "parameters" else "left", no_wrap=name != "weights")
     for start in starts:
         more = () if plain else (start.moves, start.rate)
         grid.add_row(start.part, start.name, count(start.parameters), start.origin, *more)
