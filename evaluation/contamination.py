@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
+from rich.table import Table as Screen
 
 from dataloaders.sets.metadata import EVENT_COLUMNS
 from dataloaders.sets.names import chunks_of, folder_of
@@ -21,6 +21,9 @@ from utils.errors import DataError, demand
 
 NETWORK, STATION, START = "station_network_code", "station_code", "trace_start_time"
 LENGTH, RATE, STEP, ORIGIN = "trace_npts", "trace_sampling_rate_hz", "trace_dt_s", "source_origin_time"
+_EMPTY = ("nan", "NaN", "None", "NA", "<NA>")
+Table = dict[str, np.ndarray]
+"""Columns by name, text with ``""`` where empty."""
 _LONGEST_S = 300.0
 """Assumed for traces whose length the metadata do not state: generous, so that an overlap is rather told than missed."""
 _SAME_ORIGIN_S = 10.0
@@ -109,36 +112,46 @@ def read(name: str, split: str = "") -> Traces:
     Raises:
         DataError: no such set, or columns for station or time are missing: names what the file has.
     """
-    tables = [_table(path) for _, path, _ in chunks_of(folder_of(name))]
-    table = pd.concat(tables, ignore_index=True)
+    chunks = [_table(path) for _, path, _ in chunks_of(folder_of(name))]
+    counts = [len(chunk["trace_name"]) for chunk in chunks]
+    columns = {column for chunk in chunks for column in chunk}
+    table = {
+        column: np.concatenate([chunk.get(column, np.full(count, "")) for chunk, count in zip(chunks, counts, strict=True)])
+        for column in columns
+    }
     if split:
         if "split" not in table:
-            raise DataError(f"{name}: column 'split' is missing, so split={split} cannot be chosen. It has: {', '.join(table)}")
-        table = table[table["split"] == split]
-    if not len(table):
+            has = ", ".join(sorted(table))
+            raise DataError(f"{name}: column 'split' is missing, so split={split} cannot be chosen. It has: {has}")
+        table = {column: values[table["split"] == split] for column, values in table.items()}
+    if not len(table["trace_name"]):
         raise DataError(f"{name}: no trace{f' in split {split}' if split else ''}")
+    return _traces(name, table)
+
+
+def _traces(name: str, table: Table) -> Traces:
     start, length = _seconds(table[START]), _number(table, LENGTH) / _rate(table)
-    event_column = next((column for column in EVENT_COLUMNS if column in table and (table[column] != "").any()), "")
-    network, station = table[NETWORK].to_numpy(str), table[STATION].to_numpy(str)
-    dotted = np.char.add(np.char.add(np.char.strip(network), "."), np.char.strip(station))
+    empty = np.full(len(start), "")
+    event = next((table[column] for column in EVENT_COLUMNS if (table.get(column, empty) != "").any()), empty)
+    dotted = np.char.add(np.char.add(table[NETWORK], "."), table[STATION])
     return Traces(
         name=name,
-        trace=table["trace_name"].to_numpy(str),
-        station=np.where(station == "", "", dotted),
+        trace=table["trace_name"],
+        station=np.where(table[STATION] == "", "", dotted),
         start=start,
         end=start + np.where(np.isnan(length), _LONGEST_S, length),
-        event=table[event_column].to_numpy(str) if event_column else np.full(len(table), ""),
-        origin=_seconds(table[ORIGIN]) if ORIGIN in table else np.full(len(table), np.nan),
+        event=event,
+        origin=_seconds(table.get(ORIGIN, empty)),
         guessed=int((np.isnan(length) & ~np.isnan(start)).sum()),
     )
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(path: Path) -> Table:
     needed = ["trace_name", NETWORK, STATION, START]
     wanted = {*needed, LENGTH, RATE, STEP, ORIGIN, "split", *EVENT_COLUMNS}
     try:
-        has = list(pd.read_csv(path, nrows=0).columns)
-        table = pd.read_csv(path, usecols=[name for name in has if name in wanted], dtype=str, keep_default_na=False)
+        has = [str(name) for name in pd.read_csv(path, nrows=0).columns]
+        frame = pd.read_csv(path, usecols=[name for name in has if name in wanted], dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from error
     missing = [name for name in needed if name not in has]
@@ -146,25 +159,27 @@ def _table(path: Path) -> pd.DataFrame:
         raise DataError(
             f"{path}: without {', '.join(missing)} no overlap by station and time can be ruled out. It has: {', '.join(has)}"
         )
-    return table.replace(["nan", "NaN", "None", "NA", "<NA>"], "")
+    words = {str(name): np.char.strip(np.asarray(frame[name], dtype=str)) for name in frame.columns}
+    return {name: np.where(np.isin(values, _EMPTY), "", values) for name, values in words.items()}
 
 
-def _number(table: pd.DataFrame, name: str) -> np.ndarray:
+def _number(table: Table, name: str) -> np.ndarray:
+    """A column as float64, NaN where it is empty or absent."""
     if name not in table:
-        return np.full(len(table), np.nan)
-    return np.asarray(pd.to_numeric(table[name], errors="coerce"), np.float64)
+        return np.full(len(table["trace_name"]), np.nan)
+    return np.asarray(pd.to_numeric(pd.Series(table[name]), errors="coerce"), np.float64)
 
 
-def _rate(table: pd.DataFrame) -> np.ndarray:
+def _rate(table: Table) -> np.ndarray:
     rate, step = _number(table, RATE), _number(table, STEP)
     rate = np.where(np.isnan(rate) & (step > 0), 1 / np.where(step > 0, step, 1.0), rate)
     return np.where(rate > 0, rate, np.nan)
 
 
-def _seconds(column: "pd.Series[str]") -> np.ndarray:
+def _seconds(column: np.ndarray) -> np.ndarray:
     """Times as s since 1970, NaN where there is none."""
-    moment = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601")
-    since = moment.dt.tz_localize(None).to_numpy("datetime64[us]")
+    moment = pd.DatetimeIndex(pd.to_datetime(pd.Series(column), utc=True, errors="coerce", format="ISO8601"))
+    since = np.asarray(moment.tz_localize(None), "datetime64[us]")
     return np.where(np.isnat(since), np.nan, since.astype(np.int64) / 1e6)
 
 
@@ -234,7 +249,7 @@ def check(args: Arguments) -> tuple[list[Overlap], dict[str, Traces]]:
 def main(args: Arguments) -> None:
     """Print a table of the pairs and exit with 1 where any overlaps."""
     pairs, sets = check(args)
-    screen, table = console(), Table(title="traces of the evaluation sets that overlap with pretraining")
+    screen, table = console(), Screen(title="traces of the evaluation sets that overlap with pretraining")
     for name in ("evaluation", "pretraining", "traces", "same station and time", "same event", "either"):
         table.add_column(name, justify="left" if name in ("evaluation", "pretraining") else "right")
     for pair in pairs:

@@ -3,7 +3,7 @@
 Knows the layouts of pandas 0.14 to 3: a frame has a block manager, blocks hold rows of a two-dimensional array a column.
 """
 
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -162,20 +162,20 @@ def time(value: Any) -> np.datetime64:
         unit = {7: "s", 8: "ms", 9: "us", 10: "ns"}.get(value.args[3] if len(value.args) > 3 else 10, "ns")
         return np.datetime64(value.args[0], unit).astype("datetime64[us]")
     if kind == "datetime":
-        moment = datetime(*_moment(value.args[0])).replace(tzinfo=timezone.utc) if len(value.args) < 3 else None
-        return np.datetime64("NaT") if moment is None else np.datetime64(moment.replace(tzinfo=None), "us")
+        return np.datetime64(_moment(value.args[0]), "us") if len(value.args) == 1 else np.datetime64("NaT")
     if type(value) is np.datetime64:
         return value.astype("datetime64[us]")
     if type(value) is not str:
         return np.datetime64("NaT")
-    moment = pd.to_datetime(value, utc=True, errors="coerce")
-    return np.datetime64("NaT") if pd.isna(moment) else np.datetime64(moment.tz_localize(None).to_datetime64(), "us")
+    moment = pd.DatetimeIndex(pd.to_datetime([value], utc=True, errors="coerce")).tz_localize(None)
+    return np.asarray(moment, "datetime64[us]")[0]
 
 
-def _moment(packed: Any) -> tuple[int, ...]:
-    """Year … microsecond from the ten bytes that ``datetime`` pickles to."""
+def _moment(packed: Any) -> datetime:
+    """A time out of the ten bytes that ``datetime`` without a zone pickles to."""
     raw = _bytes(packed)
-    return (raw[0] * 256 + raw[1], raw[2] & 0x7F, *raw[3:7], int.from_bytes(raw[7:10], "big"))
+    micro = int.from_bytes(raw[7:10], "big")
+    return datetime(raw[0] * 256 + raw[1], raw[2] & 0x7F, raw[3], raw[4], raw[5], raw[6], micro, tzinfo=None)
 
 
 def number(value: Any) -> float:

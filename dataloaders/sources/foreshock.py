@@ -71,9 +71,9 @@ class Foreshock(Source):
         other = int((~is_100_hz(self.catalogue.rate)).sum())
         if other:
             raise DataError(f"{cfg.path}: {other:,} traces are not at 100 Hz. Convert the tables again")
-        self.p_sample = metadata[P_COLUMN].to_numpy(np.float64)
-        event, sequence = (metadata[name].to_numpy(str) for name in (EVENT_COLUMN, SEQUENCE_COLUMN))
-        self.sorted = sort_traces(cfg, event, metadata[TIME_COLUMN].to_numpy(np.float64), sequence, self.catalogue.event)
+        self.p_sample = metadata[P_COLUMN]
+        columns = metadata[EVENT_COLUMN], metadata[TIME_COLUMN], metadata[SEQUENCE_COLUMN]
+        self.sorted = sort_traces(cfg, *columns, self.catalogue.event)
 
     def part(self, split: Split) -> EventPart:
         """Windows of a split."""
@@ -90,32 +90,39 @@ class Foreshock(Source):
         return f"{head}\n{self.sorted.table(self.spec.classes)}"
 
 
-def read_columns(path: str) -> pd.DataFrame:
-    """The columns that classes need, a row a trace in the order of the catalogue.
+def read_columns(path: str) -> dict[str, np.ndarray]:
+    """The columns that classes need, an entry a trace in the order of the catalogue: text, and float64 with NaN where empty.
 
     Raises:
         DataError: a column is missing (says which there are), or a value in it.
     """
-    wanted = {EVENT_COLUMN: str, TIME_COLUMN: np.float64, SEQUENCE_COLUMN: str}
-    frames = []
-    for _, file, _ in chunks_of(folder_of(path)):
-        has = pd.read_csv(file, nrows=0).columns
+    parts = [_chunk(file) for _, file, _ in chunks_of(folder_of(path))]
+    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    empty = [name for name in (EVENT_COLUMN, SEQUENCE_COLUMN) if (table[name] == "").any()]
+    empty += [TIME_COLUMN] if np.isnan(table[TIME_COLUMN]).any() else []
+    if empty:
+        raise DataError(f"{path}: rows without a value in {', '.join(empty)}. Convert the tables again")
+    return table
+
+
+def _chunk(file: Path) -> dict[str, np.ndarray]:
+    wanted = (EVENT_COLUMN, SEQUENCE_COLUMN, TIME_COLUMN)
+    try:
+        has = [str(name) for name in pd.read_csv(file, nrows=0).columns]
         missing = [name for name in wanted if name not in has]
         if missing:
             raise DataError(
                 f"{file}: columns {', '.join(missing)} are missing. It has: {', '.join(has)}. Was it written by "
                 "python -m dataloaders.convert_foreshock?"
             )
-        columns = wanted | ({P_COLUMN: np.float64} if P_COLUMN in has else {})
-        try:
-            frames.append(pd.read_csv(file, usecols=list(columns), dtype=columns))
-        except ValueError as error:
-            raise DataError(f"{file}: {error}. Convert the tables again") from error
-    table = pd.concat(frames, ignore_index=True)
-    if table[list(wanted)].isna().to_numpy().any():
-        empty = [name for name in wanted if table[name].isna().any()]
-        raise DataError(f"{path}: rows without a value in {', '.join(empty)}. Convert the tables again")
-    return table if P_COLUMN in table else table.assign(**{P_COLUMN: np.nan})
+        frame = pd.read_csv(file, usecols=[name for name in (*wanted, P_COLUMN) if name in has], dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read as a table ({error}). Convert the tables again") from error
+    table = {name: np.asarray(frame[name], dtype=str) for name in (EVENT_COLUMN, SEQUENCE_COLUMN)}
+    for name in (TIME_COLUMN, P_COLUMN):
+        cells = frame[name] if name in has else pd.Series([""] * len(frame))
+        table[name] = np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
+    return table
 
 
 @final

@@ -195,7 +195,7 @@ def test_a_damaged_trace_has_no_class(converted):
     [
         (lambda t: t.drop(columns="source_time_to_mainshock_s"), r"source_time_to_mainshock_s are missing\. It has: trace_name"),
         (lambda t: t.assign(source_sequence=""), "without a value in source_sequence"),
-        (lambda t: t.assign(source_time_to_mainshock_s="soon"), "Convert the tables again"),
+        (lambda t: t.assign(source_time_to_mainshock_s="soon"), "without a value in source_time_to_mainshock_s"),
         (lambda t: t.assign(trace_sampling_rate_hz=50.0), "not at 100 Hz"),
     ],
 )

@@ -3,6 +3,7 @@
 import os
 import pickle
 import pickletools
+from datetime import datetime
 
 import foreshock_tables as tables
 import numpy as np
@@ -147,6 +148,7 @@ def content(frame):
         aware=pd.to_datetime(["2016-01-01", "2017-02-03"], utc=True),
         cells=pd.Series([pd.Timestamp("2016-01-01"), pd.Timestamp("2016-01-01T02:00", tz="Europe/Rome")], dtype=object),
         scalars=pd.Series([np.float32(1.5), np.int64(4)], dtype=object),
+        moments=pd.Series([datetime(2016, 10, 30, 7, 40, 17, 250), datetime(2017, 1, 2)], dtype=object),
         whole=[3, -4],
         flag=[True, False],
         odd=[rng.normal(size=4).astype(">f4"), [1, 2.5]],
@@ -166,7 +168,7 @@ def test_tables_are_read_as_pandas_reads_them(nest, protocol):
         np.testing.assert_array_equal(frames.samples(found["odd"][row]), np.asarray(frame["odd"][row], np.float32))
         for name in ("magnitude", "whole", "flag", "scalars"):
             assert frames.number(found[name][row]) == float(frame[name][row])
-        for name in ("naive", "aware", "cells", "source_origin_time"):
+        for name in ("naive", "aware", "cells", "moments", "source_origin_time"):
             expected = pd.to_datetime(frame[name][row], utc=True).tz_localize(None).to_datetime64()
             assert frames.time(found[name][row]) == expected.astype("datetime64[us]")
         assert frames.text(found["source_id"][row]) == frame["source_id"][row]
