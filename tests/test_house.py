@@ -11,11 +11,10 @@ import torch
 from composing import composed, spec_for
 from omegaconf import OmegaConf
 
-from dataloaders.batch import PICK_CLASSES, Batch, DataSpec, Target
+from dataloaders.batch import Batch, DataSpec
 from dataloaders.normalise import prepare
 from tasks import build
 from tasks.build import REGISTRIES
-from tasks.contracts import TASKS
 from utils.config import CONFIGS, SECTIONS, RunConfig
 from utils.errors import ConfigError
 from utils.overrides import unknown_choices
@@ -92,7 +91,7 @@ def test_every_yaml_of_a_part_names_a_registered_part():
 def test_experiments_compose_and_check_and_are_thin(experiment):
     config = composed(f"experiment={experiment}")
     if config["init"]["weights"] == "pretrained":
-        with pytest.raises(ConfigError, match="needs model.checkpoint_path"):
+        with pytest.raises(ConfigError, match=r"needs model\.checkpoint_path"):
             build.check(config)
         config["model"]["checkpoint_path"] = "any.ckpt"
     build.check(config)
