@@ -1,6 +1,5 @@
 """Files of continuous records: found, looked through, read a station at a time."""
 
-import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +9,8 @@ from typing import final
 
 import obspy
 from obspy import Stream
-from obspy.core.util.obspy_types import ObsPyException
 
 from utils.errors import DataError
-
-UNREADABLE = (OSError, TypeError, ValueError, LookupError, EOFError, struct.error, ObsPyException)
-"""What ObsPy's readers raise on files that are none, damaged, or cut off."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +54,21 @@ def survey(files: Sequence[Path]) -> Archive:
     """Which stations are in which files, from the files' headers alone."""
     stations, unreadable = defaultdict[str, list[Path]](list), list[tuple[str, str]]()
     for file in files:
-        try:
-            headers = obspy.read(str(file), headonly=True)
-        except UNREADABLE as error:
-            unreadable.append((str(file), f"cannot be read: {next(iter(str(error).splitlines()), type(error).__name__)}"))
+        headers = _read(file, headonly=True)
+        if isinstance(headers, str):
+            unreadable.append((str(file), headers))
             continue
         for name in sorted({f"{trace.stats.network}.{trace.stats.station}" for trace in headers}):
             stations[name].append(file)
     return Archive(dict(sorted(stations.items())), unreadable)
+
+
+def _read(file: Path, *, headonly: bool = False) -> Stream | str:
+    """A file's traces, or why it cannot be read."""
+    try:
+        return obspy.read(str(file), headonly=headonly)
+    except Exception as error:  # noqa: BLE001  ObsPy's readers raise bare Exceptions, and whatever damaged bytes lead to; it is told
+        return f"cannot be read: {next(iter(str(error).splitlines()), type(error).__name__)}"
 
 
 @final
@@ -82,12 +84,10 @@ class StationReader:
         network, _, code = station.partition(".")
         stream, damaged = Stream(), list[tuple[str, str]]()
         for file in files:
-            try:
-                if file != self._file:
-                    self._file, self._content = file, obspy.read(str(file))
-            except UNREADABLE as error:
-                self._file = Path()
-                damaged.append((str(file), f"damaged: {next(iter(str(error).splitlines()), type(error).__name__)}"))
+            content = self._content if file == self._file else _read(file)
+            if isinstance(content, str):
+                damaged.append((str(file), content))
                 continue
+            self._file, self._content = file, content
             stream += Stream([trace for trace in self._content if (trace.stats.network, trace.stats.station) == (network, code)])
         return stream, damaged

@@ -1,5 +1,6 @@
 """Picks: found on curves of probability, written as CSV and QuakeML, read again."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ def catalog(picks: Iterable[PickedPhase], model: str) -> Catalog:
         picks: in any order.
         model: what picked; becomes each pick's ``method_id`` and the catalog's creation comment.
     """
-    method = ResourceIdentifier(f"smi:local/wavexlstm/{model}")
+    method = ResourceIdentifier("smi:local/wavexlstm/" + re.sub(r"[^\w-]+", "_", model))
     listed = [
         QuakeMLPick(
             time=pick.time,
