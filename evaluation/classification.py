@@ -50,10 +50,11 @@ def dataset_node(own: Mapping[str, Any], asked: Mapping[str, Any] | None) -> dic
     names = list(asked["dataset_name"])
     if len(names) != 1:
         raise ConfigError([f"dataset_name = {names}: classes belong to one sequence, give one set"])
+    simulated = names[0] == "foreshock_synthetic"
+    wanted = "foreshock_synthetic" if simulated else "foreshock_aftershock"
     common = {item.name: own[item.name] for item in fields(ClassesConfig) if item.name in own}
-    if names[0] == "foreshock_synthetic":
-        return {"_name_": "foreshock_synthetic", **common}
-    return {"_name_": "foreshock_aftershock", "path": names[0], **common}
+    node = dict(own) if own["_name_"] == wanted else {"_name_": wanted, **common}
+    return node if simulated else {**node, "path": names[0]}
 
 
 def _opened(path: str, asked: Mapping[str, Any] | None, device: str) -> tuple[WaveModule, dict[Split, EventPart], str]:

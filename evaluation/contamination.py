@@ -80,6 +80,11 @@ class Traces:
     guessed: int
 
     @property
+    def blind(self) -> int:
+        """Traces that cannot be compared at all."""
+        return int(((np.isnan(self.start) | (self.station == "")) & (self.event == "")).sum())
+
+    @property
     def undated(self) -> int:
         """Traces that cannot be compared by station and time."""
         return int((np.isnan(self.start) | (self.station == "")).sum())
@@ -239,9 +244,16 @@ def listing(evaluation: Traces, found: Overlap) -> pd.DataFrame:
 
 
 def check(args: Arguments) -> tuple[list[Overlap], dict[str, Traces]]:
-    """Every pair of sets, and what was read of each, by kind and name (``"pretraining ETHZ"``)."""
+    """Every pair of sets, and what was read of each, by kind and name (``"pretraining ETHZ"``).
+
+    Raises:
+        DataError: see :func:`read`; or a set of which nothing can be compared.
+    """
     sets = {f"pretraining {name}": read(name) for name in args.pretraining}
     sets |= {f"evaluation {name}": read(name, args.split) for name in args.evaluation}
+    blind = [name for name, traces in sets.items() if traces.blind == len(traces.trace)]
+    if blind:
+        raise DataError(f"{', '.join(blind)}: no trace has a station and a start, or an event: no overlap can be ruled out")
     pairs = [(sets[f"pretraining {one}"], sets[f"evaluation {other}"]) for one in args.pretraining for other in args.evaluation]
     return [compare(*pair) for pair in pairs], sets
 
@@ -258,7 +270,8 @@ def main(args: Arguments) -> None:
     screen.print(table)
     for name, traces in sets.items():
         if traces.undated:
-            screen.print(f"{name}: {traces.undated:,} traces without station or start are compared by event only", markup=False)
+            told = f"{traces.undated:,} traces have no station or no start: compared by event only, {traces.blind:,} not at all"
+            screen.print(f"{name}: {told}", markup=False)
         if traces.guessed:
             screen.print(
                 f"{name}: {traces.guessed:,} traces of unknown length are taken to be {_LONGEST_S:g} s long", markup=False

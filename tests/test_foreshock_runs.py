@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 
 from dataloaders import convert_foreshock
 from evaluation import class_scores, classification, report
+from evaluation import run as runner
 from evaluation.class_scores import Answers, Named
 from evaluation.scoring import COLUMNS, Bootstrap
 from tasks import build
@@ -132,6 +133,21 @@ def test_evaluation_writes_what_reports_read_and_scikit_learn_confirms(place, cl
     assert got["accuracy_Visso"].n == (test["class"] == "Visso").sum()
     assert json.loads((out / "run.json").read_text())["experiment_name"] == "fore_aftershock/finetune_xlstm_unet"
     assert report.write(out).is_file()
+
+
+def test_the_common_command_evaluates_classifiers_too(place, classifier, monkeypatch):
+    monkeypatch.chdir(place)
+    out = runner.evaluate(runner.Arguments(checkpoint=str(classifier), dataset="foreshock_synthetic"))
+    assert out == classifier / "evaluation" / "foreshock_synthetic"
+    assert (out / "confusion.csv").is_file()
+
+
+def test_the_dataset_asked_for_keeps_what_the_run_knows():
+    own = {"_name_": "foreshock_synthetic", "events": 48, "samples": 512, "classes": 2, "normalise": "peak"}
+    assert classification.dataset_node(own, None) == own
+    assert classification.dataset_node(own, {**own, "dataset_name": ["foreshock_synthetic"]}) == own
+    converted = {"_name_": "foreshock_aftershock", "samples": 512, "classes": 2, "normalise": "peak", "path": "nrca"}
+    assert classification.dataset_node(own, {**own, "dataset_name": ["nrca"]}) == converted
 
 
 def test_several_seeds_give_mean_and_spread_on_the_same_events(place, classifier, monkeypatch):

@@ -104,6 +104,12 @@ def test_a_missing_column_is_an_error_that_names_what_there_is(tmp_path, column)
         check(Arguments(pretraining=["nowhere"], evaluation=[name]))
 
 
+def test_a_set_that_cannot_be_compared_is_no_clean_set(tmp_path):
+    blind = write(tmp_path / "blind", [("NRCA", None, "", None), ("", 5, "", None)])
+    with pytest.raises(DataError, match=r"evaluation .*blind: .* no overlap can be ruled out"):
+        check(Arguments(pretraining=[write(tmp_path / "one", [("NRCA", 0, "a", 1)])], evaluation=[blind]))
+
+
 def test_a_split_must_be_there(tmp_path):
     one = write(tmp_path / "one", [("NRCA", 0, "a", 1)], drop=["split"])
     with pytest.raises(DataError, match="column 'split' is missing"):
