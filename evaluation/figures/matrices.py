@@ -22,44 +22,37 @@ def confusion(counts: NDArray, classes: Sequence[str]) -> go.Figure:
         [f"{share[i, j]:.0%}<br>{counts[i, j]:.0f}" if rows[i, 0] else "none" for j in range(len(classes))]
         for i in range(len(classes))
     ]
-    figure = heat(share, told, classes, classes, top=1.0)
+    figure = heat(share, told, classes, classes)
     figure.update_layout(height=150 + 58 * len(classes))
     figure.update_xaxes(title={"text": "answer"})
     figure.update_yaxes(title={"text": "truth"})
     return figure
 
 
-def heat(
-    values: NDArray, told: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str], *, top: float | None = None
-) -> go.Figure:
+def heat(values: NDArray, told: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str]) -> go.Figure:
     """A matrix in one hue with a text in every cell, dark on light and light on dark.
 
     Args:
-        values: ``R C``; NaN cells stay white.
+        values: ``R C`` in 0 … 1, white to dark; NaN cells stay white.
         told: ``R C`` texts.
         rows, columns: names, shown as they come, first row on top.
-        top: value of the darkest colour; None is the largest value.
     """
     figure = style.blank(140 + 56 * len(rows), legend=False)
-    known = values[np.isfinite(values)]
-    low = 0.0 if top is not None else float(known.min(initial=0.0))
-    high = top if top is not None else float(known.max(initial=1e-9))
     figure.add_heatmap(
         z=values,
         x=[_short(name) for name in columns],
         y=[_short(name) for name in rows],
         colorscale=style.SCALE,
-        zmin=low,
-        zmax=high,
+        zmin=0.0,
+        zmax=1.0,
         showscale=False,
         xgap=2,
         ygap=2,
         hoverinfo="skip",
     )
-    middle = (low + high) / 2
     for i, texts in enumerate(told):
         for j, text in enumerate(texts):
-            dark = np.isfinite(values[i, j]) and values[i, j] > middle
+            dark = np.isfinite(values[i, j]) and values[i, j] > 0.5
             ink = "white" if dark else style.INK
             figure.add_annotation(x=j, y=i, text=text, showarrow=False, font={"color": ink, "size": 13})
     figure.update_xaxes(side="bottom", showgrid=False, ticks="", type="category")

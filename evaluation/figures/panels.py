@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -69,6 +70,7 @@ class Matrix(NamedTuple):
         rows, columns: training sets, sources.
         values: ``R C``, NaN where that pair was not run or is undefined.
         told: ``R C`` texts.
+        better: 1 where more is better, −1 where less is: what is better is darker.
     """
 
     title: str
@@ -76,3 +78,13 @@ class Matrix(NamedTuple):
     columns: Sequence[str]
     values: NDArray
     told: Sequence[Sequence[str]]
+    better: int = 1
+
+    def shade(self) -> NDArray:
+        """``R C`` in 0.1 … 1 from the worst to the best cell, NaN where a cell is."""
+        signed = self.values * (self.better or 1)
+        known = signed[np.isfinite(signed)]
+        if not known.size:
+            return signed
+        reach = float(known.max() - known.min())
+        return 0.1 + 0.9 * (signed - known.min()) / reach if reach > 1e-9 else np.where(np.isfinite(signed), 0.5, np.nan)

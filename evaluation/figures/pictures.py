@@ -69,12 +69,11 @@ def matrices(panels: list[Matrix]) -> Figure:
     figure, axes = _grid(len(panels), 2, 2.0 + 0.9 * widest, 1.2 + 0.45 * len(panels[0].rows))
     hue = LinearSegmentedColormap.from_list("one hue", [color for _, color in style.SCALE])
     for axis, panel in zip(axes, panels, strict=False):
-        known = panel.values[np.isfinite(panel.values)]
-        low, high = float(known.min(initial=0.0)), float(known.max(initial=1e-9))
-        axis.imshow(panel.values, cmap=hue, vmin=low, vmax=high, aspect="auto")
+        shade = panel.shade()
+        axis.imshow(shade, cmap=hue, vmin=0.0, vmax=1.0, aspect="auto")
         for i, texts in enumerate(panel.told):
             for j, text in enumerate(texts):
-                dark = np.isfinite(panel.values[i, j]) and panel.values[i, j] > (low + high) / 2
+                dark = np.isfinite(shade[i, j]) and shade[i, j] > 0.5
                 axis.text(
                     j, i, text.replace("<br>", "\n"), ha="center", va="center", fontsize=8, color="white" if dark else style.INK
                 )
@@ -118,4 +117,5 @@ def _legend(figure: Figure, axes: list[Axes]) -> None:
         handles, labels = axis.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
     columns = min(4, max(1, len(named)))
+    named = dict(sorted(named.items(), key=lambda item: (item[0] == "all sources", item[0])))
     figure.legend(list(named.values()), list(named), loc="outside upper left", ncols=columns, frameon=False, fontsize=8)

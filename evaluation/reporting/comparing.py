@@ -94,7 +94,7 @@ def crossings(compared: Comparison) -> list[Matrix]:
             values = np.array([[mean.mean if mean else math.nan for mean in line] for line in means])
             told = [[_told(mean, metric) for mean in line] for line in means]
             title = f"{_title((protocol, '', phase, metric))}, {experiment[0]}"
-            panels.append(Matrix(title, rows, [key[1] for key in keys], values, told))
+            panels.append(Matrix(title, rows, [key[1] for key in keys], values, told, words.metric(metric).better))
     return panels
 
 
@@ -196,10 +196,10 @@ def _labels(compared: Comparison) -> list[Section]:
 def _across(compared: Comparison) -> list[Section]:
     blocks: list[Block] = []
     for panel in crossings(compared):
-        plot: go.Figure = matrices.heat(panel.values, panel.told, panel.rows, panel.columns)
+        plot: go.Figure = matrices.heat(panel.shade(), panel.told, panel.rows, panel.columns)
         plot.update_xaxes(title={"text": "evaluated on"})
         plot.update_yaxes(title={"text": "trained on"})
-        blocks.append(Figure(plot, f"{panel.title}: means over runs.", narrow=True))
+        blocks.append(Figure(plot, f"{panel.title}: means over runs, the better the darker.", narrow=True))
     lead = "How well a model does on data that it was not trained on."
     return [Section("across", "Across data sets", lead, blocks)] if blocks else []
 

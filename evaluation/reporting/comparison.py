@@ -147,8 +147,10 @@ def headlines(compared: Comparison) -> list[Key]:
 def dataset(found: Evaluation) -> str:
     """What was evaluated on: names of the sets without their folders; the evaluation folder's name where it is not stated."""
     stated = found.run.get("dataset") or []
+    if isinstance(stated, Mapping):
+        stated = str(stated.get("path") or stated.get("_name_") or "")
     names = [stated] if isinstance(stated, str) else [str(name) for name in stated]
-    return " + ".join(Path(name).name for name in names) or found.path.name
+    return " + ".join(Path(name).name for name in names if name) or found.path.name
 
 
 def _figures(runs: Sequence[Evaluation], several: bool) -> dict[Key, list[Row]]:

@@ -42,14 +42,14 @@ class Table:
         caption: what it shows, one sentence.
         columns: heads.
         rows: cells; spans add up to the number of columns.
-        note: below it.
+        notes: lines below it.
         explained: (head, meaning) of columns that need it; shown on hovering and listed below.
     """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    note: str = ""
+    notes: Sequence[str] = ()
     explained: Sequence[tuple[str, str]] = ()
     kind: str = field(default="table", init=False)
 

@@ -61,9 +61,14 @@ def _area(task: TwoClass) -> Callable[[Evaluation, pd.DataFrame, NDArray], Estim
 
 
 def _matthews(found: Evaluation, table: pd.DataFrame, rows: NDArray) -> Estimator:
-    cut = found.thresholds.get("p_or_s_mcc", threshold(found, "task2", "p_or_s"))
+    cut = _matthews_cut(found)
     truth = (table["phase_label"] == "P").to_numpy()[rows]
     return metrics.mcc(table["score_p_or_s"].to_numpy(np.float64)[rows], truth, math.nan if cut is None else cut)
+
+
+def _matthews_cut(found: Evaluation) -> float | None:
+    """The threshold that is best for the Matthews correlation on dev."""
+    return found.thresholds.get("p_or_s_mcc", threshold(found, "task2", "p_or_s"))
 
 
 def _residual(phase: str, metric: str) -> Callable[[Evaluation, pd.DataFrame, NDArray], Estimator]:
@@ -143,7 +148,7 @@ def _by_source(
         interval = _difference(asked, runs, tables, rows, references)
         note = f"{left} windows without a score in one of them left out" if left else ""
         if not math.isfinite(interval.value):
-            note = note or "one class, or no picks"
+            note = note or _reason(asked, runs)
         found.append(Difference(model, asked.protocol, name, asked.phase, asked.metric, interval, note))
     return found
 
@@ -154,6 +159,13 @@ def _difference(
     made = [asked.make(run, table, rows) for run, table in zip(runs, tables, strict=True)]
     events = tables[0]["event"].to_numpy(dtype=str)[rows]
     return paired_difference(_averaged(made[references:]), _averaged(made[:references]), events)
+
+
+def _reason(asked: _Asked, runs: Sequence[Evaluation]) -> str:
+    """Why a difference is undefined."""
+    if asked.metric == "mcc" and any(_matthews_cut(run) is None for run in runs):
+        return "a run has no threshold from dev"
+    return "no picks" if asked.phase else "all windows are of one class"
 
 
 def _averaged(estimators: Sequence[Estimator]) -> Estimator:

@@ -11,6 +11,8 @@ from evaluation.reporting.folder import Evaluation
 from evaluation.reporting.page import Block, Figure, Fold, Page, Section, Words
 from evaluation.scoring import Row
 
+UNTRAINED = "untrained"
+"""Start of what has no weights to train: the classical line."""
 FEW_EVENTS = 30
 """Below so many events a bootstrap interval is too narrow to be believed."""
 
@@ -42,12 +44,12 @@ def facts(found: Evaluation) -> list[tuple[str, str]]:
         ("run", str(run["run_id"])),
         ("seed", str(run["seed"])),
         ("parameters", f"{run['parameters']:,}" if isinstance(run.get("parameters"), int) else "not stated"),
-        ("trained on", listed(trained_on(run))),
+        ("trained on", "nothing" if run.get("init") == UNTRAINED else listed(trained_on(run))),
         ("labels used", fraction(run.get("training_fraction"))),
         ("start", start(run) or "not stated"),
         ("evaluated on", listed(sources)),
         ("test events", f"{events:,}" if events else "not stated"),
-        ("date", str(run.get("date") or "not stated")),
+        ("date", str(run.get("date") or "not stated").replace("T", " ").replace("+00:00", " UTC")),
     ]
 
 
@@ -70,10 +72,11 @@ def caveats(found: Evaluation) -> list[str]:
         told.append(f"Evaluated on synthetic data ({listed(made_up)}): a simulation, not the Earth. Real records are harder.")
     if any("synthetic" in name.lower() for name in trained_on(found.run)):
         told.append("Trained on synthetic data, in whole or in part.")
-    told.append(
-        f"One training run, seed {found.run['seed']}: runs that differ in nothing but their seed differ too. "
-        "Compare several: python -m evaluation.report runs/…"
-    )
+    if found.run.get("init") != UNTRAINED:
+        told.append(
+            f"One training run, seed {found.run['seed']}: runs that differ in nothing but their seed differ too. "
+            "Compare several: python -m evaluation.report runs/…"
+        )
     events = {row.source: max(other.events for other in results if other.source == row.source) for row in results}
     few = [f"{tables.shown(source)} {number}" for source, number in sorted(events.items()) if number < FEW_EVENTS]
     if few:
@@ -132,15 +135,15 @@ def _section(found: Evaluation, name: str) -> Section:
     title = words.protocol(name)
     blocks: list[Block] = []
     if test:
-        blocks.append(tables.by_source(test, f"{title.title} on test{_with_intervals(test)}."))
+        blocks += tables.by_source(test, f"{title.title} on test{_with_intervals(test)}.")
     blocks += picking.FIGURES.get(name, _no_figures)(found)
     if name == "classification" and found.confusion is not None:
         counts, classes = found.confusion.counts, found.confusion.classes
         text = f"Who is taken for whom: {counts.sum():.0f} test windows. Rows add up to 100 %; the diagonal is right."
         blocks.append(Figure(matrices.confusion(counts, classes), text))
     if dev:
-        table = tables.by_source(dev, f"{title.title} on dev, where thresholds were chosen: too good by construction.")
-        blocks.append(Fold("What was chosen on dev", [table]) if test else table)
+        chosen = tables.by_source(dev, f"{title.title} on dev, where thresholds were chosen: too good by construction.")
+        blocks += [Fold("What was chosen on dev", chosen)] if test else chosen
     return Section(name, title.title, title.question, blocks)
 
 

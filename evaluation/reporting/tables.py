@@ -2,20 +2,35 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from evaluation.reporting import words
 from evaluation.reporting.page import Cell, Table
 from evaluation.scoring import ALL, Row
 
+WIDEST = 7
+"""Metrics in a table."""
 
-def by_source(rows: Sequence[Row], caption: str) -> Table:
-    """A table of one protocol and split; of figures stated twice the last counts.
+
+def by_source(rows: Sequence[Row], caption: str) -> list[Table]:
+    """Tables of one protocol and split; of figures stated twice the last counts.
 
     Args:
         rows: of ``metrics.csv``.
-        caption: what the table shows.
+        caption: what they show.
+
+    Returns:
+        One table; where it would be too wide for a page, one for each unit.
     """
     metrics = list(dict.fromkeys(row.metric for row in rows))
+    if len(metrics) <= WIDEST:
+        return [_by_source(rows, metrics, caption)]
+    units = dict.fromkeys(words.metric(name).unit for name in metrics)
+    parts = [[name for name in metrics if words.metric(name).unit is unit] for unit in units]
+    return [_by_source([row for row in rows if row.metric in part], part, caption) for part in parts]
+
+
+def _by_source(rows: Sequence[Row], metrics: Sequence[str], caption: str) -> Table:
     groups: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         groups.setdefault((row.source, row.phase), {})[row.metric] = row
@@ -72,10 +87,18 @@ def _row(key: tuple[str, str], group: Mapping[str, Row], metrics: Sequence[str],
     figures = list(group.values())
     cells = [Cell(shown(source), head=True), *([Cell(phase or "–")] if phased else [])]
     cells += [Cell(amount([row.n for row in figures])), Cell(amount([row.events for row in figures]))]
-    reasons = {row.note if math.isnan(row.value) else None for row in figures}
-    if len(reasons) == 1 and None not in reasons and len(figures) == len(metrics):
-        return [*cells, Cell(words.undefined(figures[0].note), muted=True, span=len(metrics))]
-    return [*cells, *(_cell(group.get(name)) for name in metrics)]
+    return [*cells, *_merged([_cell(group.get(name)) for name in metrics])]
+
+
+def _merged(cells: Sequence[Cell]) -> list[Cell]:
+    """Neighbours that are undefined for the same reason say it once."""
+    merged: list[Cell] = []
+    for cell in cells:
+        if merged and cell.muted and merged[-1].muted and merged[-1].text == cell.text:
+            merged[-1] = replace(cell, span=merged[-1].span + 1)
+        else:
+            merged.append(cell)
+    return merged
 
 
 def _cell(row: Row | None) -> Cell:
@@ -88,13 +111,13 @@ def _cell(row: Row | None) -> Cell:
     return Cell(words.written(row.value, unit), words.interval(row.low, row.high, unit))
 
 
-def _notes(rows: Sequence[Row]) -> str:
+def _notes(rows: Sequence[Row]) -> list[str]:
     """Remarks on figures that are defined, each once, with the lines they are about."""
     told: dict[str, dict[str, None]] = {}
     for row in rows:
         if row.note and math.isfinite(row.value):
             told.setdefault(row.note, {})[f"{shown(row.source)}{f' {row.phase}' if row.phase else ''}"] = None
-    return " ".join(f"{', '.join(where)}: {note}." for note, where in told.items())
+    return [f"{', '.join(where)}: {note}." for note, where in told.items()]
 
 
 def _place(key: tuple[str, str]) -> tuple[bool, str, str]:

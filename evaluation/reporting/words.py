@@ -82,7 +82,8 @@ METRICS: Mapping[str, Metric] = {
     "mae": Metric("MAE", _SECONDS, "mean absolute residual", -1),
     "median_absolute": Metric("median |r|", _SECONDS, "median absolute residual", -1),
     "ece": Metric("ECE", meaning="expected calibration error: mean distance of confidence and frequency", better=-1),
-    "accuracy": Metric("accuracy", _SHARE, "share of events put into their class"),
+    "accuracy": Metric("accuracy", _SHARE, "share of traces put into their class"),
+    "balanced_accuracy": Metric("balanced accuracy", _SHARE, "mean over classes of the share found"),
     "moved": Metric("moved", _SHARE, "share of picks that move by more than 10 samples", -1),
     "lost": Metric("lost", _SHARE, "share of picks that vanish", -1),
     "stable": Metric("stable", _SHARE, "share of picks that move by at most 10 samples"),
@@ -114,8 +115,14 @@ def metric(name: str) -> Metric:
             digits = "".join(c if c.isdigit() or c == "." else " " for c in name).split()
             if digits:
                 return Metric(f"{text} {digits[0]} s", _SHARE, better=better)
+    stem, _, number = name.partition("_checkpoint_")
+    if number:
+        return Metric(f"{metric(stem).title}, run {number}", metric(stem).unit)
+    if name.endswith("_spread"):
+        stem = name.removesuffix("_spread")
+        return Metric(f"{metric(stem).title}, spread", metric(stem).unit, "standard deviation over runs", -1)
     if name.startswith("accuracy_"):
-        return Metric(name.removeprefix("accuracy_").replace("_", " "), _SHARE, "share of the events of this class found")
+        return Metric(name.removeprefix("accuracy_").replace("_", " "), _SHARE)
     return METRICS.get(name, Metric(name.replace("_", " "), Unit.number, better=0))
 
 

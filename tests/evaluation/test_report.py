@@ -77,7 +77,8 @@ def test_undefined_figures_say_why_and_nothing_is_nan(outline):
     assert "undefined: all windows are earthquakes" in outline.text
     assert "undefined: no S is labelled" in outline.text
     assert not re.search(r"\bnan\b", outline.text, re.IGNORECASE)
-    assert "7 of 40 test figures are undefined" in outline.text
+    assert len(re.findall("undefined: no S is labelled", outline.text)) >= 5
+    assert re.search(r"7 of \d+ test figures are undefined", outline.text)
 
 
 def test_the_file_is_small_enough_to_mail(picking, outline):
@@ -147,7 +148,7 @@ def damage(where, change):
         ("no metrics", "no metrics.csv in it (it holds calibration.csv"),
         ("no rows", "has no rows"),
         ("no column", "no column low, note; it has protocol, split"),
-        ("no number", "value = 'good' in line 2 is no number"),
+        ("no number", "value = 'good' in line 3 is no number"),
         ("no seed", "does not say seed"),
         ("no json", "run.json cannot be read"),
         (
