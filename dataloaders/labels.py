@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-
 _FAR = -80.0
 """Exponent at which a Gaussian ends: further down float32 turns subnormal, and slow."""
 

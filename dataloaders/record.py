@@ -135,7 +135,9 @@ def main(args: Arguments) -> None:
         raise DataError(f"{path}: cannot be written ({error}). Free space, or choose another path.") from error
     screen = console()
     screen.print(
-        f"{args.minutes} min of station XX.S{args.station:04d}, {len(onsets)} onsets of {args.events} earthquakes: {path}, {truth}"
+        f"{args.minutes} min of station XX.S{args.station:04d}, {len(onsets)} onsets of {args.events} earthquakes: "
+        f"{path}, {truth}",
+        soft_wrap=True,
     )
     screen.print(
         f"Pick it: python -m evaluation.pick checkpoint=runs/quickstart_finetune input={path} output=picks.csv", soft_wrap=True
