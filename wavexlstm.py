@@ -1,8 +1,8 @@
 """The public face of WaveXLSTM for notebooks and scripts: ``import wavexlstm``.
 
 ``wavexlstm.load("runs/quickstart/…")`` gives a trained module: ``module.network.encoder``, ``module.network.backbone``,
-``module.task``. ``wavexlstm.embed(module, wave)`` gives a trace's tokens in context, ``wavexlstm.codes(module, wave)`` the codes of
-a contrastive model. ``wavexlstm.Simulator`` makes seismograms.
+``module.task``. ``wavexlstm.embed(module, wave)`` gives a trace's tokens in context, ``wavexlstm.codes(module, wave)`` the
+codes of a contrastive model. ``wavexlstm.Simulator`` makes seismograms.
 ``wavexlstm.seisbench_model("folder or checkpoint")`` gives a trained picker as a SeisBench model: ``.annotate(stream)``,
 ``.classify(stream).picks``; ``wavexlstm.WaveXLSTMPicker`` is its class, imported when it is first asked for.
 """
