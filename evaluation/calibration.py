@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from evaluation import frames
 from evaluation.bootstrap import Estimator
 from evaluation.scoring import Bootstrap, Row, Scored, of_source, residuals_of, sources_of
 
@@ -38,15 +39,15 @@ class Claims:
 def claims(task1: pd.DataFrame, task23: pd.DataFrame, phase: str) -> Claims:
     """What a picker claims of a phase in windows where the truth is known."""
     column = phase.lower()
-    noise = task1[task1["trace_type"] == "noise"]
-    labelled = task23[task23[f"{column}_known"].to_numpy(bool)]
-    own = (labelled["phase_label"] == phase).to_numpy()
+    noise = frames.rows(task1, frames.is_(task1, "trace_type", "noise"))
+    labelled = frames.rows(task23, frames.flags(task23, f"{column}_known"))
+    own = frames.is_(labelled, "phase_label", phase)
     right = own & (np.abs(residuals_of(labelled, phase)) <= TOLERANCE + _SAME)
-    both = pd.concat([labelled, noise])[[f"{column}_score", "event", "source"]]
-    score = both[f"{column}_score"].to_numpy(np.float64)
+    both = pd.concat([labelled, noise])
+    score = frames.numbers(both, f"{column}_score")
     told = np.isfinite(score)
     right = np.concatenate([right, np.zeros(len(noise), bool)])
-    return Claims(score[told], right[told], both["event"].to_numpy()[told], both["source"].to_numpy(dtype=object)[told])
+    return Claims(score[told], right[told], np.asarray(both["event"])[told], frames.texts(both, "source")[told])
 
 
 def bin_of(confidence: np.ndarray) -> np.ndarray:
@@ -86,16 +87,16 @@ def calibrate(tables: dict[str, pd.DataFrame], how: Bootstrap) -> tuple[list[Row
     Returns:
         (rows ``ece`` by source and phase; reliability over all sources with column ``phase``).
     """
-    one, two = (tables[number][tables[number]["trace_split"] == "test"] for number in ("1", "23"))
+    one, two = (frames.rows(table, frames.is_(table, "trace_split", "test")) for table in (tables["1"], tables["23"]))
     rows: list[Row] = []
     curves = []
     for phase in ("P", "S"):
         every = claims(one, two, phase)
         curves.append(reliability(every.confidence, every.right).assign(phase=phase))
-        for source in sources_of(pd.concat([one[["source"]], two[["source"]]])):
+        for source in sources_of(pd.concat([one, two])):
             some = claims(of_source(one, source), of_source(two, source), phase)
             why = f"undefined: no window with a known {phase} and a score"
             scored = Scored("calibration", "test", source, phase, some.event, "")
             rows += scored.rows({"ece": expected_error(some.confidence, some.right)}, why, how)
     table = pd.concat(curves, ignore_index=True)
-    return rows, table[["phase", "bin_low", "bin_high", "confidence", "frequency", "n"]]
+    return rows, table.reindex(columns=["phase", "bin_low", "bin_high", "confidence", "frequency", "n"])

@@ -12,6 +12,7 @@ import pandas as pd
 from rich.table import Table
 from scipy.optimize import linear_sum_assignment
 
+from evaluation import frames
 from utils import cli
 from utils.console import console
 from utils.errors import DataError, demand
@@ -128,10 +129,10 @@ def compare(picks: pd.DataFrame, reference: pd.DataFrame, *, tolerance: float, h
     result = {}
     for phase in ("P", "S"):
         hits = 0
-        ours, theirs = (table[table["phase"] == phase] for table in (picks, reference))
+        ours, theirs = (frames.rows(table, frames.is_(table, "phase", phase)) for table in (picks, reference))
         for station in set(ours["station"]) & set(theirs["station"]):
-            times = [table.loc[table["station"] == station, "time"].to_numpy(np.float64) for table in (ours, theirs)]
-            hits += len(pairs(*times, tolerance)[0])
+            one, other = (frames.numbers(table, "time")[frames.is_(table, "station", station)] for table in (ours, theirs))
+            hits += len(pairs(one, other, tolerance)[0])
         result[phase] = Matched(hits, len(ours), len(theirs), hours)
     return result
 
@@ -153,22 +154,24 @@ def read_picks(path: str) -> pd.DataFrame:
             f"{path}: columns {', '.join(missing)} are missing. It needs {', '.join(PICK_COLUMNS)}, or network, station, phase, "
             f"timestamp. The file has: {', '.join(map(str, table.columns))}"
         )
-    stamp = table["timestamp" if own else "time"]
-    station = table["network"] + "." + table["station"] if own else table["trace_id"].str.split(".").str[:2].str.join(".")
-    phase = table["phase"].str.strip().str[:1].str.upper()
-    time = pd.to_numeric(stamp, errors="coerce") if own else _seconds(stamp)
-    wrong = time.isna() | ~phase.isin(["P", "S"])
+    stamp = "timestamp" if own else "time"
+    if own:
+        station = [f"{network}.{code}" for network, code in zip(table["network"], table["station"], strict=True)]
+    else:
+        station = [".".join(str(code).split(".")[:2]) for code in table["trace_id"]]
+    phase = np.array([str(word).strip()[:1].upper() for word in table["phase"]], dtype=object)
+    time = frames.numbers(table, stamp) if own else _seconds([str(word) for word in table[stamp]])
+    wrong = np.isnan(time) | ~np.isin(phase.astype(str), ["P", "S"])
     if wrong.any():
-        row = int(np.argmax(wrong.to_numpy()))
-        raise DataError(f"{path}, row {row + 1}: phase '{table['phase'].iloc[row]}' at '{stamp.iloc[row]}' is no pick of P or S")
-    return pd.DataFrame({"station": station, "phase": phase, "time": time.astype(np.float64)})
+        row = int(wrong.argmax())
+        raise DataError(f"{path}, row {row + 1}: phase '{table['phase'][row]}' at '{table[stamp][row]}' is no pick of P or S")
+    return pd.DataFrame({"station": station, "phase": phase, "time": time})
 
 
-def _seconds(times: pd.Series) -> pd.Series:
-    """ISO 8601 to seconds since 1970; NaN where it is none."""
-    parsed = pd.to_datetime(times, utc=True, errors="coerce", format="ISO8601")
-    since = (parsed - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(1, "s")
-    return pd.Series(since, index=times.index)
+def _seconds(times: list[str]) -> np.ndarray:
+    """ISO 8601 to seconds since 1970, float64; NaN where it is none."""
+    parsed = pd.DatetimeIndex(pd.to_datetime(times, utc=True, errors="coerce", format="ISO8601")).tz_localize(None)
+    return np.asarray((parsed - pd.Timestamp(0)) / pd.Timedelta(1, "s"), dtype=np.float64)
 
 
 def evaluate(args: Arguments) -> pd.DataFrame:
@@ -177,11 +180,12 @@ def evaluate(args: Arguments) -> pd.DataFrame:
     Raises:
         DataError: a file or a time cannot be used.
     """
-    begin, end = _seconds(pd.Series([args.start, args.end], dtype=str))
+    begin, end = _seconds([args.start, args.end]).tolist()
     if not end > begin:
         raise DataError(f"start = '{args.start}', end = '{args.end}': must be two times in ISO 8601, the second later")
     tables = [read_picks(path) for path in (args.picks, args.reference)]
-    ours, theirs = (table[(table["time"] >= begin) & (table["time"] <= end)] for table in tables)
+    within = [(frames.numbers(table, "time") >= begin) & (frames.numbers(table, "time") <= end) for table in tables]
+    ours, theirs = (frames.rows(table, where) for table, where in zip(tables, within, strict=True))
     stations = args.stations or max(1, len(set(ours["station"]) | set(theirs["station"])))
     hours = (end - begin) / 3600 * stations
     rows = []

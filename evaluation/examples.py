@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dataloaders.normalise import prepare
+from evaluation import frames
 from evaluation.picker import Picker
 from evaluation.predict import context_starts, window_batch
 from evaluation.records import Records
@@ -33,20 +34,22 @@ def choose(task1: pd.DataFrame, task23: pd.DataFrame, detection: float | None, s
     """
     late = np.full(len(task23), np.inf)
     for phase in ("P", "S"):
-        mine = (task23["phase_label"] == phase).to_numpy()
-        late[mine] = np.nan_to_num(np.abs(residuals_of(task23[mine], phase)), nan=np.inf)
+        mine = frames.is_(task23, "phase_label", phase)
+        late[mine] = np.nan_to_num(np.abs(residuals_of(frames.rows(task23, mine), phase)), nan=np.inf)
     table = task23.assign(late=late)
-    order = np.random.default_rng(seed).permutation(len(table))
-    middle = table["late"] <= table.groupby("source")["late"].transform("median")
-    typical = table.iloc[order][middle.to_numpy()[order]].drop_duplicates("row")
-    typical = typical.groupby("source", sort=True).head(max(1, TYPICAL // max(1, typical["source"].nunique()))).head(TYPICAL)
-    noise = task1[task1["trace_type"] == "noise"].sort_values("score_detection", ascending=False, kind="stable")
-    noise = noise[noise["score_detection"] >= (np.inf if detection is None else detection)].drop_duplicates("row").head(FALSE)
-    worst = table[~table["row"].isin(typical["row"]) & ~table["row"].isin(noise["row"])]
+    table = table.assign(usual=table["late"] <= table.groupby("source")["late"].transform("median"))
+    shuffled = table.iloc[np.random.default_rng(seed).permutation(len(table))]
+    typical = frames.rows(shuffled, frames.flags(shuffled, "usual")).drop_duplicates("row")
+    each = max(1, TYPICAL // max(1, len(set(typical["source"]))))
+    typical = typical.groupby("source", sort=True).head(each).head(TYPICAL)
+    least = np.inf if detection is None else detection
+    noise = frames.rows(task1, frames.is_(task1, "trace_type", "noise") & (frames.numbers(task1, "score_detection") >= least))
+    noise = noise.sort_values("score_detection", ascending=False, kind="stable").drop_duplicates("row").head(FALSE)
+    seen = np.concatenate([frames.numbers(typical, "row"), frames.numbers(noise, "row")])
+    worst = frames.rows(table, ~np.isin(frames.numbers(table, "row"), seen))
     worst = worst.sort_values("late", ascending=False, kind="stable").drop_duplicates("row").head(WORST - len(noise))
-    return pd.concat([typical, worst, noise], ignore_index=True), ["typical"] * len(typical) + ["worst"] * (
-        len(worst) + len(noise)
-    )
+    kinds = ["typical"] * len(typical) + ["worst"] * (len(worst) + len(noise))
+    return pd.concat([typical, worst, noise], ignore_index=True), kinds
 
 
 def write_examples(picker: Picker, records: Records, rows: pd.DataFrame, kinds: list[str], path: Path) -> None:

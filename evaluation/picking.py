@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from evaluation import frames
 from evaluation.calibration import calibrate
 from evaluation.examples import choose as choose_examples
 from evaluation.examples import write_examples
@@ -65,7 +66,7 @@ def ask(records: Records, targets: str | None, seed: int) -> Questions:
         tables, skipped = make_targets(records, seed)
     for task, table in tables.items():
         for split in ("dev", "test"):
-            if not (table["trace_split"] == split).any():
+            if not frames.is_(table, "trace_split", split).any():
                 why = ", ".join(f"{count:,} {what}" for what, count in (records.skipped + skipped).items())
                 raise DataError(
                     f"{', '.join(records.sets)}: task{task} has no window in split '{split}'. "
@@ -139,11 +140,13 @@ def _picked(
             scored.stated("f1", reached.get(phase, np.nan), why),
         ]
     result.thresholds |= cuts
-    test = {task: (table["trace_split"] == "test").to_numpy() for task, table in answers.items()}
-    table, traces = answers["23"][test["23"]].reset_index(drop=True), questions.traces["23"][test["23"]]
+    test = {task: frames.is_(table, "trace_split", "test") for task, table in answers.items()}
+    seen = {task: frames.rows(answers[task], where).reset_index(drop=True) for task, where in test.items()}
+    seen = {task: table.assign(row=questions.traces[task][test[task]]) for task, table in seen.items()}
     step = _named(advance, f"stability, {len(SHIFTS)} shifts", None)
-    result.rows += stability(judge, records, table, traces, cuts, how, advance=step)
-    seen = {task: answers[task][test[task]].assign(row=questions.traces[task][test[task]]) for task in answers}
+    result.rows += stability(
+        judge, records, seen["23"], frames.numbers(seen["23"], "row").astype(np.int64), cuts, how, advance=step
+    )
     chosen, kinds = choose_examples(seen["1"], seen["23"], result.thresholds.get("detection"))
     write_examples(judge.picker, records, chosen, kinds, out / "examples.npz")
 

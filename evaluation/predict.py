@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dataloaders.batch import Batch
 from dataloaders.windows import covered
+from evaluation import frames
 from evaluation.picker import Picker
 from evaluation.records import Records
 
@@ -130,7 +131,7 @@ def context_starts(start: np.ndarray, end: np.ndarray, length: np.ndarray, sampl
 
 def seen(judge: Judge, table: pd.DataFrame) -> int:
     """How many samples a model sees of each trace: as in training, or the longest target window where that is longer."""
-    return max(judge.samples, int((table["end_sample"] - table["start_sample"]).max() if len(table) else 0))
+    return max(judge.samples, int((frames.numbers(table, "end_sample") - frames.numbers(table, "start_sample")).max(initial=0)))
 
 
 def may_shift(first: np.ndarray, start: np.ndarray, length: np.ndarray, samples: int, shift: int) -> np.ndarray:
@@ -215,4 +216,4 @@ def write_predictions(tables: dict[str, pd.DataFrame], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for task, table in tables.items():
         for split in ("dev", "test"):
-            table[table["trace_split"] == split].to_csv(folder / f"{split}_task{task}.csv", index=False)
+            frames.rows(table, frames.is_(table, "trace_split", split)).to_csv(folder / f"{split}_task{task}.csv", index=False)

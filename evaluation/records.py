@@ -89,7 +89,7 @@ def open_records(
     skipped: Counter[str] = Counter({f"arrivals of {column}, neither P nor S": count for column, count in arrivals.other.items()})
     onset, phase, full = _valid(catalogue, arrivals, skipped)
     picked = np.stack([(phase == number).any(1) for number in (0, 1)], 1)
-    any_pick = picked.any(1, keepdims=True)
+    any_pick = np.asarray(picked.any(1, keepdims=True))
     masked = unlabelled is Unlabelled.mask
     usable = _usable(catalogue, channels, skipped)
     if not usable.any():
@@ -107,7 +107,7 @@ def open_records(
         phase=phase,
         full=full,
         known=(picked | ~any_pick) if masked else np.ones_like(picked),
-        noise=arrivals.noise if masked else ~any_pick[:, 0],
+        noise=arrivals.noise if masked else np.logical_not(any_pick[:, 0]),
         usable=usable,
         skipped=skipped,
         reader=Reader(catalogue, MAX_DAMAGED * int(usable.sum())),

@@ -186,9 +186,12 @@ def evaluate_classes(args: Arguments, module: WaveModule) -> Path:
     """Evaluate a classifier of whole traces."""
     from evaluation.classification import evaluate
 
+    if args.baseline is not Baseline.none or args.targets:
+        raise ConfigError(["checkpoint: it classifies whole traces; baseline and targets belong to pickers, leave them out"])
     own = dict(module.config["dataset"])
     out = _output(args, label_of(args.asked or training_sets(own)))
-    evaluate(args.checkpoint, {**own, "dataset_name": args.asked} if args.asked else None, out, args.place)
+    asked = {**own, "dataset_name": args.asked} if args.asked else None
+    evaluate(args.checkpoint, asked, out, args.place, Bootstrap(args.rounds))
     return out
 
 

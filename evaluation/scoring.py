@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from evaluation import metrics
+from evaluation import frames, metrics
 from evaluation.bootstrap import Estimator, Interval, intervals
 
 ALL = "all"
@@ -68,15 +68,17 @@ class Scored:
             how: intervals are made.
         """
         found = intervals(estimators, self.event, rounds=how.rounds, seed=how.seed)
-        return [self.row(name, interval, why) for name, interval in found.items()]
+        bare = "" if how.rounds else "no interval: no resamples asked for"
+        return [self.row(name, interval, why, bare) for name, interval in found.items()]
 
-    def row(self, name: str, interval: Interval, why: str) -> Row:
-        """A row of a figure that is already computed."""
+    def row(self, name: str, interval: Interval, why: str, bare: str = "") -> Row:
+        """A row of a figure that is already computed; ``bare`` says why it has no interval."""
         notes = [self.note] if self.note else []
         if not np.isfinite(interval.value):
             notes.insert(0, why or "undefined on these rows")
         elif not np.isfinite(interval.low):
-            notes.append("one event: no interval" if interval.events < 2 else "no interval: undefined in most resamples")
+            few = "one event: no interval" if interval.events < 2 else "no interval: undefined in most resamples"
+            notes.append(bare or few)
         named = self.protocol, self.split, self.source, self.phase, name
         return Row(*named, interval.value, interval.low, interval.high, interval.n, interval.events, "; ".join(notes))
 
@@ -95,7 +97,7 @@ def sources_of(table: pd.DataFrame) -> list[str]:
 
 def of_source(table: pd.DataFrame, source: str) -> pd.DataFrame:
     """Its rows of a source."""
-    return table if source == ALL else table[table["source"] == source]
+    return table if source == ALL else frames.rows(table, frames.is_(table, "source", source))
 
 
 def classed(truth: np.ndarray, yes: str, no: str) -> str:
@@ -131,19 +133,19 @@ class TwoClass:
         """(rows that can be scored, what was left out)."""
         notes = []
         if self.both_known:
-            known = table["p_known"].to_numpy(bool) & table["s_known"].to_numpy(bool)
+            known = frames.flags(table, "p_known") & frames.flags(table, "s_known")
             if not known.all():
                 notes.append(f"{int((~known).sum())} rows with an unlabelled phase not scored")
-            table = table[known]
-        answered = np.isfinite(table[self.score].to_numpy(np.float64))
+            table = frames.rows(table, known)
+        answered = np.isfinite(frames.numbers(table, self.score))
         if not answered.all():
             notes.append(f"{int((~answered).sum())} rows without a score")
-        return table[answered], "; ".join(notes)
+        return frames.rows(table, answered), "; ".join(notes)
 
     def thresholds(self, dev: pd.DataFrame) -> tuple[float, float, str]:
         """(threshold of the best F1, of the best MCC, why undefined), on dev and all its sources."""
         table, _ = self.kept(dev)
-        truth, score = (table[self.label] == self.yes).to_numpy(), table[self.score].to_numpy(np.float64)
+        truth, score = frames.is_(table, self.label, self.yes), frames.numbers(table, self.score)
         why = classed(truth, self.yes, self.no)
         return metrics.best_f1(score, truth), metrics.best_mcc(score, truth) if self.mcc else np.nan, why
 
@@ -159,14 +161,14 @@ class TwoClass:
         rows: list[Row] = []
         for source in sources_of(table):
             kept, note = self.kept(of_source(table, source))
-            truth, score = (kept[self.label] == self.yes).to_numpy(), kept[self.score].to_numpy(np.float64)
-            scored = Scored(self.protocol, split, source, "", kept["event"].to_numpy(), note)
+            truth, score = frames.is_(kept, self.label, self.yes), frames.numbers(kept, self.score)
+            scored = Scored(self.protocol, split, source, "", np.asarray(kept["event"]), note)
             why = classed(truth, self.yes, self.no)
             if not len(kept) and note:
                 why = "undefined: no row can be scored"
             rows += scored.rows({"auc": metrics.auc(score, truth)}, why, how)
             f1, mcc, on_dev = cuts
-            missing = why or (f"no threshold: dev is {on_dev}" if on_dev else "")
+            missing = why or (f"undefined: no threshold, dev has {on_dev.removeprefix('undefined: ')}" if on_dev else "")
             found = metrics.at_threshold(score, truth, f1)
             if self.mcc:
                 found["mcc"] = metrics.mcc(score, truth, mcc)
@@ -191,11 +193,11 @@ def onset_rows(table: pd.DataFrame, split: str, how: Bootstrap) -> list[Row]:
     for source in sources_of(table):
         for phase in ("P", "S"):
             mine = of_source(table, source)
-            mine = mine[mine["phase_label"] == phase]
+            mine = frames.rows(mine, frames.is_(mine, "phase_label", phase))
             seconds = residuals_of(mine, phase)
             made = int(np.isfinite(seconds).sum())
             note = f"{len(seconds) - made} of {len(seconds)} without a pick: in the shares only" if made < len(seconds) else ""
-            scored = Scored("task3", split, source, phase, mine["event"].to_numpy(), note)
+            scored = Scored("task3", split, source, phase, np.asarray(mine["event"]), note)
             why = f"undefined: no {phase} onsets" if not len(seconds) else "undefined: no picks"
             rows += scored.rows(metrics.residuals(seconds), why, how)
     return rows
@@ -203,8 +205,8 @@ def onset_rows(table: pd.DataFrame, split: str, how: Bootstrap) -> list[Row]:
 
 def residuals_of(table: pd.DataFrame, phase: str) -> np.ndarray:
     """``(pred − onset) / rate`` in seconds of the rows of a phase; NaN without a pick."""
-    picked = table[f"{phase.lower()}_sample_pred"].to_numpy(np.float64)
-    return (picked - table["phase_onset"].to_numpy(np.float64)) / table["sampling_rate"].to_numpy(np.float64)
+    picked = frames.numbers(table, f"{phase.lower()}_sample_pred")
+    return (picked - frames.numbers(table, "phase_onset")) / frames.numbers(table, "sampling_rate")
 
 
 def score_tasks(tables: Mapping[str, pd.DataFrame], how: Bootstrap) -> tuple[list[Row], dict[str, float]]:
@@ -220,19 +222,23 @@ def score_tasks(tables: Mapping[str, pd.DataFrame], how: Bootstrap) -> tuple[lis
     rows: list[Row] = []
     chosen: dict[str, float] = {}
     for number, task, name in (("1", DETECTION, "detection"), ("23", IDENTIFICATION, "p_or_s")):
-        of = {split: tables[number][tables[number]["trace_split"] == split] for split in ("dev", "test")}
+        of = _by_split(tables[number])
         cuts = task.thresholds(of["dev"])
         dev, note = task.kept(of["dev"])
-        where = Scored(task.protocol, "dev", ALL, "", dev["event"].to_numpy(), note)
+        where = Scored(task.protocol, "dev", ALL, "", np.asarray(dev["event"]), note)
         rows.append(where.stated("threshold", cuts[0], cuts[2]))
         if task.mcc:
             rows.append(where.stated("threshold_mcc", cuts[1], cuts[2]))
         chosen |= {key: cut for key, cut in ((name, cuts[0]), (f"{name}_mcc", cuts[1])) if np.isfinite(cut)}
         for split, table in of.items():
             rows += task.score_table(table, split, cuts, how)
-    for split in ("dev", "test"):
-        rows += onset_rows(tables["23"][tables["23"]["trace_split"] == split], split, how)
+    for split, table in _by_split(tables["23"]).items():
+        rows += onset_rows(table, split, how)
     return rows, chosen
+
+
+def _by_split(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {split: frames.rows(table, frames.is_(table, "trace_split", split)) for split in ("dev", "test")}
 
 
 def as_table(rows: list[Row]) -> pd.DataFrame:

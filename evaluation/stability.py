@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
+from evaluation import frames
 from evaluation.predict import Judge, context_starts, may_shift, predict, seen
 from evaluation.records import Records
 from evaluation.scoring import Bootstrap, Row, Scored, undefined
@@ -43,7 +44,7 @@ def stability(
     """
     rows: list[Row] = []
     for phase in ("P", "S"):
-        picked = _picks(table, phase, thresholds.get(phase, np.nan)) & (table["phase_label"] == phase).to_numpy()
+        picked = _picks(table, phase, thresholds.get(phase, np.nan)) & frames.is_(table, "phase_label", phase)
         chosen = np.flatnonzero(picked & _roomy(judge, records, table, traces))
         chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, min(MOST, len(chosen))).astype(np.int64))]
         some, where = table.iloc[chosen].reset_index(drop=True), traces[chosen]

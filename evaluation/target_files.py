@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dataloaders.sets.splits import SPLITS
+from evaluation import frames
 from evaluation.records import Records
 from evaluation.targets import FILES, NOISE_PREFIX, is_noise_set
 from utils.errors import DataError
@@ -31,7 +32,7 @@ def read_targets(folder: Path, records: Records) -> dict[str, pd.DataFrame]:
     for task, columns in FILES.items():
         path = folder / f"task{task}.csv"
         table = _read(path, columns)
-        table = table[table["trace_split"] != "train"].reset_index(drop=True)
+        table = frames.rows(table, ~frames.is_(table, "trace_split", "train")).reset_index(drop=True)
         traces = find_traces(table, records, path)
         _inside(table, records, traces, path)
         tables[task] = table
@@ -54,22 +55,28 @@ _NUMBERS = (
 )  # fmt: skip
 
 
+_WHOLE = ("trace_idx", "start_sample", "end_sample")
+
+
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     table = read_table(path)
     missing = [name for name in columns if name not in table]
     if missing:
         raise DataError(f"{path}: columns {', '.join(missing)} are missing. The file has: {', '.join(map(str, table.columns))}")
     for name, known in _CHOICES.items():
-        wrong = ~table[name].isin(known) if name in columns else np.zeros(len(table), bool)
+        wrong = ~np.isin(frames.texts(table, name).astype(str), known) if name in columns else np.zeros(len(table), bool)
         if wrong.any():
-            row = int(np.argmax(np.asarray(wrong)))
+            row = int(wrong.argmax())
             raise DataError(f"{path}, column '{name}', row {row + 1}: '{table[name].iloc[row]}' is none of {', '.join(known)}")
     for name in set(columns) & set(_NUMBERS):
-        values = pd.to_numeric(table[name], errors="coerce")
-        if values.isna().any():
-            row = int(np.argmax(np.asarray(values.isna())))
-            raise DataError(f"{path}, column '{name}', row {row + 1}: '{table[name].iloc[row]}' is no number")
-        table[name] = values
+        values = frames.numbers(table, name)
+        wrong = np.isnan(values) | ((values % 1 != 0) & (name in _WHOLE))
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(
+                f"{path}, column '{name}', row {row + 1}: '{table[name].iloc[row]}' is no {'whole ' if name in _WHOLE else ''}number"
+            )
+        table[name] = values.astype(np.int64) if name in _WHOLE else values
     return table
 
 
@@ -93,9 +100,9 @@ def find_traces(table: pd.DataFrame, records: Records, path: Path) -> np.ndarray
     known["trace_name"] = known["trace_name"].where(~noise, NOISE_PREFIX + known["trace_name"])
     known["row"] = np.arange(len(known))
     keys = [name for name in ("trace_set", "trace_chunk") if name in table] + ["trace_name"]
-    known = known[known["trace_name"].isin(table["trace_name"])]
-    asked = table[keys].drop_duplicates()
-    repeated = known[known.duplicated(keys, keep=False)].merge(asked, on=keys)
+    asked = pd.DataFrame({key: frames.texts(table, key) for key in keys})
+    known = frames.rows(known, np.asarray(known["trace_name"].isin(asked["trace_name"])))
+    repeated = frames.rows(known, np.asarray(known.duplicated(keys, keep=False))).merge(asked.drop_duplicates(), on=keys)
     if len(repeated):
         name = repeated["trace_name"].iloc[0]
         chunks = sorted(repeated.loc[repeated["trace_name"] == name, "trace_chunk"].astype(str))
@@ -103,7 +110,7 @@ def find_traces(table: pd.DataFrame, records: Records, path: Path) -> np.ndarray
             f"{path}: trace name '{name}' is that of {len(chunks)} traces, in chunks {', '.join(chunks)}. "
             "Add column 'trace_chunk', as our own targets have it, or make targets anew by leaving targets= out"
         )
-    found = table[keys].merge(known, on=keys, how="left")["row"].to_numpy()
+    found = asked.merge(known, on=keys, how="left")["row"].to_numpy()
     gone = np.isnan(found.astype(np.float64))
     if gone.any():
         raise DataError(

@@ -183,7 +183,7 @@ def _table(records: Records, rows: np.ndarray, windows: Windows) -> pd.DataFrame
 
 def _ordered(table: pd.DataFrame, columns: tuple[str, ...], records: Records) -> pd.DataFrame:
     """Columns in the benchmark's order, ours last; noise of INSTANCE has the benchmark's prefix."""
-    table = table[[*columns, "trace_chunk"]].copy()
+    table = table.reindex(columns=[*columns, "trace_chunk"])
     which = records.catalogue.which[table["trace_idx"].to_numpy()]
     names = np.array(records.sets, dtype=object)
     if len(names) > 1:

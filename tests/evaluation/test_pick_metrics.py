@@ -42,7 +42,7 @@ def test_two_class_metrics_are_scikit_learns_also_under_weights(seed):
             assert values[name][row] == pytest.approx(value)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 10**6))
 def test_thresholds_are_the_best_there_are(seed):
     score, truth = rows(seed)

@@ -10,6 +10,7 @@ import torch
 from composing import composed
 
 from dataloaders.batch import PICK_CLASSES, DataSpec, Target
+from dataloaders.simulator import SimulatorConfig
 from evaluation.bootstrap import aligned, paired_difference
 from evaluation.metrics import residuals
 from evaluation.own_data import simulated_set
@@ -124,12 +125,9 @@ def test_simulated_data_are_written_once_and_called_synthetic(picker_run, tmp_pa
     files = list(tmp_path.glob("wavexlstm/*/synthetic/waveforms.hdf5"))
     assert len(files) == 1
     written = files[0].stat().st_mtime_ns
-    evaluate(args)
+    assert simulated_set(SimulatorConfig(), 42, 40, pytest.fail) == files[0].parent
     assert files[0].stat().st_mtime_ns == written
-    from dataloaders.simulator import SimulatorConfig
-
-    other = simulated_set(SimulatorConfig(trace_samples=1000), 1, 10, lambda count: None)
-    assert other != files[0].parent
+    assert simulated_set(SimulatorConfig(trace_samples=1000), 1, 10, lambda count: None) != files[0].parent
 
 
 def test_a_pretraining_checkpoint_is_sent_elsewhere(tmp_path):

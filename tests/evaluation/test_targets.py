@@ -184,7 +184,7 @@ def without_column(table):
         (broken_rate, "counted at 100 Hz"),
         (broken_onset, "column 'phase_onset', row 1"),
         (broken_label, "column 'phase_label', row 1: 'p' is none of P, S"),
-        (broken_number, "column 'start_sample', row 4: 'soon' is no number"),
+        (broken_number, "column 'start_sample', row 4: 'soon' is no whole number"),
         (without_column, "columns phase_label are missing. The file has: trace_name,"),
     ],
 )
