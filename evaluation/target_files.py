@@ -73,9 +73,8 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         wrong = np.isnan(values) | ((values % 1 != 0) & (name in _WHOLE))
         if wrong.any():
             row = int(wrong.argmax())
-            raise DataError(
-                f"{path}, column '{name}', row {row + 1}: '{table[name].iloc[row]}' is no {'whole ' if name in _WHOLE else ''}number"
-            )
+            kind = "whole number" if name in _WHOLE else "number"
+            raise DataError(f"{path}, column '{name}', row {row + 1}: '{table[name].iloc[row]}' is no {kind}")
         table[name] = values.astype(np.int64) if name in _WHOLE else values
     return table
 
