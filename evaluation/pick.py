@@ -17,6 +17,7 @@ from obspy import UTCDateTime
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dataloaders.sets.resample import RATE
 from evaluation import picks as picks_of
 from evaluation.archives import Archive, StationReader, find_files, survey
 from evaluation.export import Thresholds, bridge, from_file, merged
@@ -206,13 +207,13 @@ def _plot(run: Run, found: Sequence[PickedPhase]) -> list[Path]:
     """Draw the stretch that was asked for, a picture an instrument; the model sees a window more on each side."""
     start = UTCDateTime(run.args.plot)
     end = start + 60 * run.args.plot_minutes
-    context = run.model.window / run.model.sampling_rate
+    context = run.model.window / RATE
     pictures = {}
     for station, files in run.archive.stations.items():
         stream, _ = run.reader.read(station, files)
         curves, _ = run.model.curves(stream.slice(start - context, end + context), **run.given())
         for segment, curve in curves:
-            if segment.start < end and segment.start + len(curve) / run.model.sampling_rate > start:
+            if segment.start < end and segment.start + len(curve) / RATE > start:
                 name = f"{segment.trace_id}.{segment.instrument}"
                 pictures.setdefault(name, []).append((segment, curve))
     if not pictures:
@@ -222,7 +223,7 @@ def _plot(run: Run, found: Sequence[PickedPhase]) -> list[Path]:
     for name, curves in pictures.items():
         mine = [pick for pick in found if f"{pick.trace_id}.{pick.instrument}" == name]
         title = f"{name}   {start.strftime('%Y-%m-%d %H:%M')} UTC, {run.args.plot_minutes:g} minutes   thresholds {_short(run)}"
-        figure = picture(curves, mine, start, end, components=run.model.component_order, title=title)
+        figure = picture(curves, mine, start, end, components=run.model.letters, title=title)
         file = base if len(pictures) == 1 else base.with_name(f"{base.stem}.{name}{base.suffix}")
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=130)

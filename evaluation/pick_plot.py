@@ -14,7 +14,7 @@ from obspy import UTCDateTime
 
 from dataloaders.sets.resample import RATE
 from evaluation.picks import PickedPhase
-from evaluation.streams import Segment
+from evaluation.streams import Segment, seconds
 from utils.plots import INK, PHASES, TRUTH
 
 COLUMNS = 2400
@@ -45,11 +45,11 @@ def picture(
     heights = [1.25] * len(components) + [1.5]
     rows: list[Axes] = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     for segment, curve in curves:
-        low = max(0, int((start - segment.start) * RATE))
-        high = min(len(curve), int((end - segment.start) * RATE))
+        low = max(0, int(seconds(segment.start, start) * RATE))
+        high = min(len(curve), int(seconds(segment.start, end) * RATE))
         if high <= low:
             continue
-        first = mdates.date2num((segment.start + low / RATE).datetime)
+        first = _days(segment.start + low / RATE)
         for axis, wave in zip(rows, segment.wave[:, low:high], strict=False):
             _trace(axis, wave - np.nanmedian(wave) if np.isfinite(wave).any() else wave, first)
         for phase, color in enumerate(PHASES):
@@ -64,6 +64,11 @@ def picture(
     counts = [sum(pick.phase == phase and start <= pick.time < end for pick in picks) for phase in "PS"]
     figure.legend(handles, [f"P ({counts[0]})", f"S ({counts[1]})"], loc="outside upper right", ncols=2, frameon=False)
     return figure
+
+
+def _days(time: UTCDateTime) -> float:
+    """A time in Matplotlib's days."""
+    return float(mdates.date2num(time.datetime))
 
 
 def envelope(values: NDArray[np.float32], columns: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
@@ -94,7 +99,7 @@ def _mark(rows: Sequence[Axes], picks: Sequence[PickedPhase]) -> None:
     alpha = 0.8 if len(picks) <= 40 else 0.35  # hundreds of lines would hide the waveforms
     for phase, color in zip("PS", PHASES, strict=True):
         own = [pick for pick in picks if pick.phase == phase]
-        times = [mdates.date2num(pick.time.datetime) for pick in own]
+        times = [_days(pick.time) for pick in own]
         for axis in rows[:-1]:
             axis.vlines(times, 0, 1, transform=axis.get_xaxis_transform(), color=color, lw=0.8, alpha=alpha)
         rows[-1].plot(times, [pick.probability for pick in own], "o", ms=3, color=color, alpha=0.9)
@@ -108,7 +113,7 @@ def _dress(rows: Sequence[Axes], start: UTCDateTime, end: UTCDateTime) -> None:
     below.set_ylim(0, 1.05)
     below.set_ylabel("probability", fontsize=9)
     below.axhline(0.5, color=TRUTH, lw=0.5, ls=":")
-    below.set_xlim(mdates.date2num(start.datetime), mdates.date2num(end.datetime))
+    below.set_xlim(_days(start), _days(end))
     locator = mdates.AutoDateLocator()
     below.xaxis.set_major_locator(locator)
     below.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))

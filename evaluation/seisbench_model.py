@@ -26,6 +26,7 @@ from torch import Tensor
 
 from dataloaders.batch import PICK_CLASSES, raw_batch
 from dataloaders.normalise import PrepareConfig, prepare
+from dataloaders.sets.resample import RATE
 from evaluation.picker_options import CPU_BATCH, DOCUMENTED, GPU_BATCH, PickOptions, read_options
 from evaluation.picks import PickedPhase, peaks
 from evaluation.seisbench_files import locate
@@ -74,8 +75,11 @@ class WaveXLSTMPicker(WaveformModel):
         wrong = mistakes_in(PrepareConfig, preparation, where="preparation")
         if spec.classes != PICK_CLASSES:
             wrong.append(f"classes {', '.join(spec.classes)}: a picker's are {', '.join(PICK_CLASSES)}, in this order")
+        if spec.rate != RATE:
+            wrong.append(f"{spec.rate:g} Hz: records are picked at {RATE:g} Hz")
         if wrong:
             raise CheckpointError("; ".join(wrong))
+        letters = "ZNE"[: spec.channels]
         super().__init__(
             citation=citation,
             in_samples=spec.samples,
@@ -83,11 +87,11 @@ class WaveXLSTMPicker(WaveformModel):
             pred_sample=(0, spec.samples),
             labels="".join(PICK_CLASSES),
             sampling_rate=spec.rate,
-            component_order="ZNE"[: spec.channels],
+            component_order=letters,
             default_args=dict(default_args or {}),
             grouping="instrument",
         )
-        self.window = spec.samples
+        self.window, self.letters = spec.samples, letters
         self.parts, self.preparation, self.data_spec = dict(parts), dict(preparation), dict(data_spec)
         self.prepare_cfg: PrepareConfig = typed(PrepareConfig, preparation)
         self.network = build_network(parts, spec)
@@ -168,7 +172,7 @@ class WaveXLSTMPicker(WaveformModel):
         """
         chosen = self._options(given)
         found, findings = segments(
-            stream, window=self.window, components=self.component_order, flexible=chosen.flexible, strict=chosen.strict
+            stream, window=self.window, components=self.letters, flexible=chosen.flexible, strict=chosen.strict
         )
         return ((segment, self._curve(segment, chosen)) for segment in found), findings
 
@@ -178,7 +182,7 @@ class WaveXLSTMPicker(WaveformModel):
         padded = np.pad(segment.wave, ((0, 0), (0, max(0, self.window - samples))), constant_values=np.nan)
         windows = np.lib.stride_tricks.sliding_window_view(padded, self.window, axis=1)
         stack = Stack(samples, self.window, len(PICK_CLASSES), chosen.stacking)
-        batch = chosen.batch_size or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
+        batch = chosen.batch_size or (CPU_BATCH if torch.device(self.device).type == "cpu" else GPU_BATCH)
         places = offsets(segment.number, samples, self.window, chosen.hop)
         for low in range(0, len(places), batch):
             now = places[low : low + batch]
@@ -203,12 +207,12 @@ class WaveXLSTMPicker(WaveformModel):
             for column, phase in enumerate(PHASES):
                 found += [
                     PickedPhase(
-                        time=segment.start + peak.peak / self.sampling_rate,
+                        time=segment.start + peak.peak / RATE,
                         trace_id=segment.trace_id,
                         phase=phase,
                         probability=peak.probability,
-                        start=segment.start + peak.start / self.sampling_rate,
-                        end=segment.start + peak.end / self.sampling_rate,
+                        start=segment.start + peak.start / RATE,
+                        end=segment.start + peak.end / RATE,
                         instrument=segment.instrument,
                     )
                     for peak in peaks(curve[:, column], chosen.thresholds[phase])
@@ -240,8 +244,8 @@ class WaveXLSTMPicker(WaveformModel):
                     "station": station,
                     "location": location,
                     "channel": f"{self.name}_{label}",
-                    "sampling_rate": self.sampling_rate,
-                    "starttime": segment.start + low / self.sampling_rate,
+                    "sampling_rate": RATE,
+                    "starttime": segment.start + low / RATE,
                 }
                 output.append(Trace(np.ascontiguousarray(curve[low:high, column]), header))
         for what, why in findings.skipped:

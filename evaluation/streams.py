@@ -147,6 +147,11 @@ def _pieces(trace: Trace, component: str, counts: Counter[str]) -> Iterator[_Pie
         yield _Piece(component, rate, trace.stats.starttime + low / rate, data[low:high])
 
 
+def seconds(earlier: UTCDateTime, later: UTCDateTime) -> float:
+    """From one time to another, to the nanosecond."""
+    return (later.ns - earlier.ns) / 1e9
+
+
 def runs(where: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Half-open ranges of an array ``N`` in which it is True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]]).astype(np.int8)))
@@ -170,7 +175,7 @@ def _clusters(pieces: list[_Piece], gap: float) -> Iterator[list[_Piece]]:
     cluster: list[_Piece] = []
     end = UTCDateTime(0)
     for piece in sorted(pieces, key=lambda piece: piece.start):
-        if cluster and piece.start - end > gap:
+        if cluster and seconds(end, piece.start) > gap:
             yield cluster
             cluster = []
         end = max(end, piece.end) if cluster else piece.end
@@ -190,7 +195,7 @@ def _lay_out(cluster: list[_Piece], components: str, counts: Counter[str]) -> tu
         mine = [piece for piece in cluster if piece.component == component]
         resampled: list[tuple[float, NDArray[np.float64]]] = []
         for rate in sorted({piece.rate for piece in mine}):
-            offsets = [(piece.start - start, piece.data) for piece in mine if piece.rate == rate]
+            offsets = [(seconds(start, piece.start), piece.data) for piece in mine if piece.rate == rate]
             first = min(offset for offset, _ in offsets)
             joined = _join([(offset - first, data) for offset, data in offsets], rate, counts)
             resampled += [(first + low / rate, to_100_hz(joined[low:high], rate)) for low, high in runs(np.isfinite(joined))]
