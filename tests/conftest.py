@@ -31,6 +31,16 @@ def small_set(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of a reconstruction and a contrastive run of one epoch, by objective."""
+    from finetuning import CONTRASTIVE, RECONSTRUCTION, run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("pretrained"))
+        return {"reconstruction": run(*RECONSTRUCTION), "contrastive": run(*CONTRASTIVE)}
+
+
+@pytest.fixture(scope="session")
 def real_set() -> Path:
     """The folder of the regional set of real records; skips where it is not to be found."""
     root = os.environ.get("WAVEXLSTM_REAL_DATA")

@@ -77,7 +77,7 @@ def test_every_schedule_keeps_the_factors(name, optimizer_name):
         rates.append(by[module.weight])
         optimizer.step()
         if name == "plateau":
-            schedule.step(1.0)  # never better: the rates fall far below what torch would still lower by itself
+            schedule.step(1)  # never better: the rates fall far below what torch would still lower by itself
         else:
             schedule.step()
     assert name == "constant" or rates[-1] < 0.9 * max(rates)
