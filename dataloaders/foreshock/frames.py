@@ -20,6 +20,10 @@ class UnreadableError(Exception):
     """A value of a form that is not known; the text says which."""
 
 
+_UNFIT = (UnreadableError, TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError)
+"""What an inert value of another form than expected fails with."""
+
+
 def columns(frame: Any) -> dict[str, np.ndarray]:
     """The columns of an inert data frame, each an array of one entry a row.
 
@@ -28,7 +32,7 @@ def columns(frame: Any) -> dict[str, np.ndarray]:
     """
     try:
         return _columns(frame)
-    except (UnreadableError, TypeError, ValueError, LookupError, AttributeError) as error:
+    except _UNFIT as error:
         raise DataError(f"no data frame that can be read ({error}). Save it again with a current pandas") from error
 
 
@@ -129,6 +133,8 @@ def _bytes(data: Any) -> bytes:
         return bytes(data)
     if type(data) is str:  # protocol 2 of Python 2
         return data.encode("latin-1")
+    if _kind(data) == "no_bytes" and not data.args:  # an empty array in protocol 2
+        return b""
     text, coding = _record(data, "encode").args
     if coding not in ("latin1", "latin-1"):
         raise UnreadableError(f"bytes written as '{coding}'")
@@ -157,6 +163,13 @@ def _word(value: Any) -> str:
 
 def time(value: Any) -> np.datetime64:
     """A cell as a time in UTC, to the microsecond; NaT where it is none."""
+    try:
+        return _time(value)
+    except _UNFIT:
+        return np.datetime64("NaT")
+
+
+def _time(value: Any) -> np.datetime64:
     kind = _kind(value)
     if kind == "timestamp" and value.args and type(value.args[0]) is int:
         unit = {7: "s", 8: "ms", 9: "us", 10: "ns"}.get(value.args[3] if len(value.args) > 3 else 10, "ns")
@@ -180,11 +193,11 @@ def _moment(packed: Any) -> datetime:
 
 def number(value: Any) -> float:
     """A cell as a number, NaN where it is none."""
-    if _kind(value) == "scalar":
-        value = np.frombuffer(_bytes(value.args[1]), _dtype(value.args[0]))[0]
     try:
+        if _kind(value) == "scalar":
+            value = np.frombuffer(_bytes(value.args[1]), _dtype(value.args[0]))[0]
         return float(value)
-    except (TypeError, ValueError):
+    except _UNFIT:
         return float("nan")
 
 
@@ -204,7 +217,7 @@ def samples(value: Any) -> np.ndarray | None:
         found = np.asarray([number(item) for item in value]) if type(value) in (list, tuple) else array(value)
         if found.dtype.kind == "O":
             found = np.asarray([number(item) for item in found.ravel()]).reshape(found.shape)
-    except (UnreadableError, TypeError, ValueError, LookupError, AttributeError):
+    except _UNFIT:
         return None
     found = found.squeeze()
     return found.astype(np.float32) if found.ndim == 1 and found.dtype.kind in "iuf" and len(found) else None

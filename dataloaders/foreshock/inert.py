@@ -79,6 +79,7 @@ _GLOBALS = {
     "ndarray": "numpy.ndarray",
     "dtype": "numpy.dtype",
     "encode": "_codecs.encode",
+    "no_bytes": "builtins.bytes __builtin__.bytes",
     "slice": "builtins.slice __builtin__.slice",
     "datetime": "datetime.datetime",
     "timezone": "datetime.timezone datetime.timedelta pytz._UTC pytz.UTC dateutil.tz.tz.tzutc",

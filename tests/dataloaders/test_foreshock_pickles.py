@@ -141,6 +141,30 @@ def test_an_array_that_lies_about_its_size_is_refused(nest):
         frames.columns(read_inert(file))
 
 
+MALFORMED = [
+    by_hand("pandas._libs.tslibs.timestamps", "_unpickle_timestamp", 2**70),
+    by_hand("datetime", "datetime", b"12"),
+    by_hand("datetime", "datetime"),
+    by_hand("numpy._core.multiarray", "scalar", "x", "y"),
+    by_hand("numpy._core.multiarray", "_reconstruct", build=(1, ("x",), None, False, b"")),
+    by_hand("numpy._core.numeric", "_frombuffer", b"1234", "x", (1,), "C"),
+    by_hand("pandas", "DataFrame", build={"a": 1}),
+    pickle.dumps({"a": []}),
+    pickle.dumps(2**2000),
+]
+
+
+@pytest.mark.parametrize("number", range(len(MALFORMED)))
+def test_cells_of_an_unknown_form_are_no_value_and_no_crash(nest, number):
+    file = nest / "cell.pkl"
+    file.write_bytes(MALFORMED[number])
+    cell = read_inert(file)
+    assert np.isnat(frames.time(cell))
+    assert np.isnan(frames.number(cell))
+    assert frames.text(cell) == ""
+    assert frames.samples(cell) is None
+
+
 def content(frame):
     rng = np.random.default_rng(0)
     return frame.assign(
@@ -149,6 +173,7 @@ def content(frame):
         cells=pd.Series([pd.Timestamp("2016-01-01"), pd.Timestamp("2016-01-01T02:00", tz="Europe/Rome")], dtype=object),
         scalars=pd.Series([np.float32(1.5), np.int64(4)], dtype=object),
         moments=pd.Series([datetime(2016, 10, 30, 7, 40, 17, 250), datetime(2017, 1, 2)], dtype=object),
+        empty=[np.zeros(0), np.zeros(0)],
         whole=[3, -4],
         flag=[True, False],
         odd=[rng.normal(size=4).astype(">f4"), [1, 2.5]],
@@ -166,6 +191,7 @@ def test_tables_are_read_as_pandas_reads_them(nest, protocol):
     for row in range(2):
         np.testing.assert_array_equal(frames.samples(found["E_channel"][row]), frame["E_channel"][row].astype(np.float32))
         np.testing.assert_array_equal(frames.samples(found["odd"][row]), np.asarray(frame["odd"][row], np.float32))
+        assert frames.samples(found["empty"][row]) is None
         for name in ("magnitude", "whole", "flag", "scalars"):
             assert frames.number(found[name][row]) == float(frame[name][row])
         for name in ("naive", "aware", "cells", "moments", "source_origin_time"):
