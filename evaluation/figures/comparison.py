@@ -40,7 +40,7 @@ def dots(panels: list[Dots]) -> go.Figure:
             _dots_of(figure, own, models, place, float(steps[place]), where=where)
         figure.update_xaxes(tickformat=".3~p" if panel.percent else ".4~g", nticks=5, **where)
     for place, source in enumerate(sources):
-        look = {"size": 10, "color": style.line(place)["color"], "symbol": style.MARKS[place % len(style.MARKS)]}
+        look = {"size": 10, "color": style.of_source(place, source), "symbol": style.MARKS[place % len(style.MARKS)]}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=look, name=source, legendgroup=source)
     ticks = {"tickvals": list(range(len(models))), "ticktext": [_folded(model) for model in models]}
     figure.update_yaxes(range=[len(models) - 0.5, -0.5], ticks="", **ticks)
@@ -50,8 +50,8 @@ def dots(panels: list[Dots]) -> go.Figure:
 
 def _dots_of(figure: go.Figure, own: list, models: list[str], place: int, step: float, *, where: dict[str, int]) -> None:
     """The dots of one source in one panel: means with bars, and runs behind them."""
-    color, mark = style.line(place)["color"], style.MARKS[place % len(style.MARKS)]
     source = own[0].source if own else ""
+    color, mark = style.of_source(place, source), style.MARKS[place % len(style.MARKS)]
     mean = np.array([np.mean(dot.values) for dot in own])
     height = [models.index(dot.model) + step for dot in own]
     low, high = (np.nan_to_num(np.abs(np.array([getattr(dot, end) for dot in own]) - mean)) for end in ("low", "high"))

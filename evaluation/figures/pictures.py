@@ -27,7 +27,7 @@ def dots(panels: list[Dots]) -> Figure:
                 continue
             place = sources.index(dot.source)
             at = models.index(dot.model) + (place - (len(sources) - 1) / 2) * min(0.18, 0.6 / len(sources))
-            color, mean = style.line(place)["color"], float(np.mean(dot.values))
+            color, mean = style.of_source(place, dot.source), float(np.mean(dot.values))
             if math.isfinite(dot.low):
                 axis.plot([dot.low, dot.high], [at, at], color=color, lw=1.2)
             if len(dot.values) > 1:

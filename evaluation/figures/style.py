@@ -62,6 +62,11 @@ def diagonal(figure: go.Figure, name: str) -> None:
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=look, name=name, hoverinfo="skip")
 
 
+def of_source(place: int, name: str) -> str:
+    """Colour of a source: the one of its place, ink for all sources together."""
+    return INK if name.startswith("all") else line(place)["color"]
+
+
 def panel_titles(figure: go.Figure, titles: Sequence[str]) -> None:
     """Move the titles of panels to the left and make them plain; ``titles`` are those given to ``make_subplots``."""
     for note in figure.layout.annotations:  # type: ignore[attr-defined]

@@ -62,13 +62,14 @@ def arrivals(onsets: NDArray, phases: NDArray, rate: float) -> list[Arrival]:
     return sorted((Arrival(_LETTERS[int(phase)], float(onset) / rate) for onset, phase in pairs), key=lambda a: a.time)
 
 
-def verdict(truth: list[Arrival], found: list[Pick], probabilities: NDArray) -> list[str]:
+def verdict(truth: list[Arrival], found: list[Pick], probabilities: NDArray, rate: float) -> list[str]:
     """What is right and wrong with the picks of a window, one sentence each, the labelled arrivals first.
 
     Args:
         truth: labelled arrivals.
         found: picks.
         probabilities: ``L 3``; says how near a missed phase came.
+        rate: in Hz.
     """
     told, used = [], set()
     for arrival in truth:
@@ -87,8 +88,9 @@ def verdict(truth: list[Arrival], found: list[Pick], probabilities: NDArray) -> 
             used.add(other[0])
             told.append(f"{arrival.phase} taken for {found[other[0]].phase}")
         else:
-            best = float(probabilities[:, _LETTERS.index(arrival.phase)].max(initial=0.0))
-            told.append(f"{arrival.phase} at {arrival.time:.1f} s missed: its probability stays at or below {best:.2f}")
+            first, end = (max(0, round((arrival.time + side * TOLERANCE) * rate)) for side in (-1, 1))
+            best = float(probabilities[first : end + 1, _LETTERS.index(arrival.phase)].max(initial=0.0))
+            told.append(f"{arrival.phase} at {arrival.time:.1f} s missed: its probability reaches {best:.2f} there")
     for n, pick in enumerate(found):
         if n not in used:
             told.append(f"{pick.phase} picked at {pick.time:.1f} s ({pick.probability:.2f}) where none is labelled")

@@ -82,9 +82,10 @@ def records(found: Evaluation, kind: str) -> list[Block]:
         chance, rate = examples.probabilities[row], examples.rate
         truth = waveforms.arrivals(examples.onsets[row], examples.phases[row], rate)
         picked = waveforms.picks(chance, dict(found.thresholds), rate)
-        verdict = "; ".join(waveforms.verdict(truth, picked, chance))
+        verdict = "; ".join(waveforms.verdict(truth, picked, chance, rate))
         plot = waveforms.draw(examples.wave[row], chance, truth, picked, rate)
-        text = f"{shown(str(examples.source[row]))}, {examples.trace_name[row]}."
+        cuts = ", ".join(f"{phase} {found.thresholds[phase]:.2f}" for phase in ("P", "S") if phase in found.thresholds)
+        text = f"{shown(str(examples.source[row]))}, {examples.trace_name[row]}.{f' Thresholds: {cuts}.' if cuts else ''}"
         blocks.append(Figure(plot, text, f"Seismogram of {text} {verdict}.", title=f"{verdict[0].upper()}{verdict[1:]}"))
     if len(rows) > MOST_EXAMPLES:
         blocks.append(Words([f"{MOST_EXAMPLES} of {len(rows)} {kind} windows are drawn; examples.npz holds all."]))

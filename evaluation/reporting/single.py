@@ -13,6 +13,8 @@ from evaluation.scoring import Row
 
 UNTRAINED = "untrained"
 """Start of what has no weights to train: the classical line."""
+FEWEST_EVENTS = 10
+"""A source with fewer test events is in the tables, but is no finding."""
 FEW_EVENTS = 30
 """Below so many events a bootstrap interval is too narrow to be believed."""
 
@@ -58,7 +60,7 @@ def findings(found: Evaluation) -> list[str]:
     told: list[str] = []
     for protocol, name in words.HEADLINES:
         rows = [row for row in _final(found.metrics) if (row.protocol, row.metric) == (protocol, name)]
-        single = [row for row in rows if not tables.together(row.source)] or rows
+        single = [row for row in rows if not tables.together(row.source) and row.events >= FEWEST_EVENTS] or rows
         for phase in sorted({row.phase for row in single}):
             told += _sentence([row for row in single if row.phase == phase and math.isfinite(row.value)])
     return told

@@ -8,7 +8,7 @@ from evaluation.reporting import words
 from evaluation.reporting.page import Cell, Table
 from evaluation.scoring import ALL, Row
 
-WIDEST = 7
+WIDEST = 6
 """Metrics in a table."""
 
 

@@ -18,6 +18,8 @@ const fit = () => plots.forEach((holder) => Plotly.Plots.resize(holder));
 document.querySelectorAll("details").forEach((fold) => fold.addEventListener("toggle", fit));
 addEventListener("beforeprint", () => {
   document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
-  fit();
+  plots.forEach((holder) => Plotly.relayout(holder, { width: holder.closest(".narrow") ? 470 : 670 })); // what A4 has
 });
-addEventListener("afterprint", fit);
+addEventListener("afterprint", () => {
+  plots.forEach((holder) => Plotly.relayout(holder, { width: null, autosize: true }));
+});

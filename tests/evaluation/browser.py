@@ -7,6 +7,8 @@ import subprocess
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = "not an origin"
+"""Who asks, in the log, where the browser asks for its own sake: for updates, the time."""
 QUIET = (
     "--headless",
     "--no-sandbox",
@@ -39,13 +41,14 @@ def visit(page, folder, *, width=1200):
 
 
 def _asked(log):
-    """Addresses of requests in a network log, which a stopped browser may leave without its end."""
+    """Addresses that the page asked for, not the browser for itself; a stopped browser may leave its log without an end."""
     text = log.read_text().rstrip().rstrip(",")
     try:
         events = json.loads(text)["events"]
     except json.JSONDecodeError:
         events = json.loads(text + "]}")["events"]
-    return sorted({event["params"]["url"] for event in events if "url" in event.get("params", {})})
+    told = [event.get("params", {}) for event in events]
+    return sorted({about["url"] for about in told if "url" in about and about.get("initiator", BROWSER) != BROWSER})
 
 
 def print_to(page, target, folder):

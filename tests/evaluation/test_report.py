@@ -222,7 +222,7 @@ def bump(places, height=0.9, samples=3000):
     ("places", "said"),
     [
         ([(0, 500), (1, 1230)], ["P picked on time", "S picked 0.30 s late"]),
-        ([(0, 470)], ["P picked 0.30 s early", "S at 12.0 s missed: its probability stays at or below 0.00"]),
+        ([(0, 470)], ["P picked 0.30 s early", "S at 12.0 s missed: its probability reaches 0.00 there"]),
         ([(1, 505), (1, 1200)], ["P taken for S", "S picked on time"]),
         (
             [(0, 500), (0, 2500), (1, 1200)],
@@ -233,7 +233,7 @@ def bump(places, height=0.9, samples=3000):
 def test_verdicts_say_what_went_wrong(places, said):
     chance = bump(places)
     truth = waveforms.arrivals(np.array([1200, 500, -1]), np.array([1, 0, 0]), 100.0)
-    assert waveforms.verdict(truth, waveforms.picks(chance, {}, 100.0), chance) == said
+    assert waveforms.verdict(truth, waveforms.picks(chance, {}, 100.0), chance, 100.0) == said
 
 
 def test_picks_at_the_very_edge_and_above_their_threshold_only():
