@@ -94,7 +94,7 @@ def bridge(module: WaveModule, thresholds: dict[str, float] | None = None, citat
     parts: dict[str, Any] = {name: dict(module.config[name]) for name in sections}
     parts["model"]["checkpoint_path"] = None  # where the weights once came from: they are here now
     preparation = {key: getattr(value, "value", value) for key, value in vars(module.prepare_cfg).items() if key in _fields()}
-    defaults = {f"{phase}_threshold": float(value) for phase, value in (thresholds or {}).items()}
+    defaults = {f"{phase}_threshold": round(float(value), 4) for phase, value in (thresholds or {}).items()}
     model = WaveXLSTMPicker(parts, preparation, module.spec, citation, defaults)
     model.network.load_state_dict(module.network.state_dict())
     return model
@@ -126,13 +126,13 @@ def thresholds_for(args: Arguments, picker: Picker) -> Thresholds:
     """
     found: dict[str, tuple[float, str]] = {}
     if args.thresholds is not None:
-        found = {phase: (value, f"from {args.thresholds}") for phase, value in from_file(args.thresholds).items()}
+        found = {phase: (value, f"from {Path(args.thresholds).name}") for phase, value in from_file(args.thresholds).items()}
     elif args.dataset_name:
         from evaluation.records import open_records
         from evaluation.thresholds import choose_thresholds
 
         records = open_records(args.dataset_name, channels=picker.channels)
-        origin = f"chosen on dev of {', '.join(args.dataset_name)}"
+        origin = f"chosen on dev of {', '.join(Path(name).name for name in args.dataset_name)}"
         found = {phase: (value, origin) for phase, value in choose_thresholds(picker, records).items()}
     return merged(found, {"P": args.p_threshold, "S": args.s_threshold})
 

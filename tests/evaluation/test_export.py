@@ -112,6 +112,19 @@ def test_an_export_is_rebuilt_from_its_two_files_alone(xlstm, tmp_path, monkeypa
         WaveXLSTMPicker.load(tmp_path / "other")
 
 
+def test_thresholds_are_chosen_on_dev_where_a_set_is_named(xlstm, tmp_path, monkeypatch, capsys):
+    file = save_checkpoint(xlstm, tmp_path / "run.ckpt")
+    asked = []
+    monkeypatch.setattr("evaluation.records.open_records", lambda names, channels: asked.extend(names))
+    monkeypatch.setattr("evaluation.thresholds.choose_thresholds", lambda picker, records: {"P": 0.61})
+    export.export(export.Arguments(checkpoint=str(file), output=str(tmp_path / "out"), dataset_name=["/far/away/ETHZ"]))
+    assert asked == ["/far/away/ETHZ"]
+    about = json.loads((tmp_path / "out" / "quickstart_finetune.json.v1").read_text())
+    assert about["default_args"] == {"P_threshold": 0.61, "S_threshold": 0.3}
+    assert "P 0.61 (chosen on dev of ETHZ); S 0.3 (a default, chosen on no data)" in capsys.readouterr().out
+    assert "/far" not in json.dumps(about)
+
+
 def test_spikes_are_picked_at_their_time_in_any_window(impulses):
     for place in (3, 200, 511, 512, 700, 1100, 1795):
         wave = noise(1800)
@@ -233,6 +246,15 @@ def test_a_record_cut_at_any_sample_keeps_its_picks(impulses):
     kept, still = kept_and_still(impulses, stream_of(wave), (1, 77, 128, 255, 256, 300, 511, 700), {})
     assert kept == 1.0
     assert still == 1.0
+
+
+def test_probabilities_do_not_depend_on_where_the_record_begins(xlstm):
+    model, stream = export.bridge(xlstm), stream_of(noise(3000))
+    whole = model.annotate(stream)[0]
+    for cut in (1, 100, 255, 300):
+        again = model.annotate(stream.slice(START + cut / 100))[0]
+        inside = slice(2 * SAMPLES, 3000 - SAMPLES)
+        np.testing.assert_allclose(again.data[inside.start - cut : inside.stop - cut], whole.data[inside], atol=1e-5)
 
 
 @pytest.mark.data
