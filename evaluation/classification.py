@@ -141,7 +141,7 @@ def _write(out: Path, rows: list[Row], found: dict[Split, list[Answers]], classe
 def _write_run(out: Path, paths: list[str], module: WaveModule, asked: Mapping[str, Any] | None) -> None:
     saved = checkpoints.read(paths[-1])
     parameters = sum(weight.numel() for weight in module.parameters())
-    about = describe(module.config, file=saved.path, parameters=parameters, step=saved.step)
+    about = describe(saved, parameters)
     dataset = dataset_node(module.config["dataset"], asked)
     write_run(out / "run.json", {**about, "dataset": dataset, "checkpoints": paths})
 

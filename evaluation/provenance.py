@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils import checkpoint
+from utils.checkpoint import Checkpoint
 
 
 def run_folder(file: Path) -> Path:
@@ -36,15 +37,14 @@ def init_of(config: Mapping[str, Any]) -> str:
     return f"pretrained{f', {frozen} frozen{until}' if frozen else ''}"
 
 
-def describe(config: Mapping[str, Any], *, file: Path, parameters: int, step: int) -> dict[str, Any]:
+def describe(saved: Checkpoint, parameters: int) -> dict[str, Any]:
     """What a checkpoint says of its run.
 
     Args:
-        config: of the run.
-        file: the checkpoint.
+        saved: the checkpoint.
         parameters: of the model.
-        step: optimizer steps done.
     """
+    config = saved.config
     dataset = config["dataset"]
     return {
         "experiment_name": str(config["experiment_name"]),
@@ -55,10 +55,11 @@ def describe(config: Mapping[str, Any], *, file: Path, parameters: int, step: in
         "training_traces": dataset.get("traces"),
         "init": init_of(config),
         "pretrained_from": config["model"].get("checkpoint_path"),
+        "lineage": list(saved.lineage),
         "encoder": str(config["encoder"]["_name_"]),
         "model": str(config["model"]["_name_"]),
-        "checkpoint": str(file),
-        "step": step,
+        "checkpoint": str(saved.path),
+        "step": saved.step,
         "parameters": parameters,
     }
 

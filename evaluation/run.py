@@ -164,7 +164,7 @@ def _about(args: Arguments, module: WaveModule | None, picker: Picker | None) ->
         }
     saved = checkpoint.read(args.checkpoint)
     parameters = sum(weight.numel() for weight in module.parameters())
-    return describe(module.config, file=saved.path, parameters=parameters, step=saved.step)
+    return describe(saved, parameters)
 
 
 def _output(args: Arguments, label: str) -> Path:

@@ -242,4 +242,5 @@ def load_trained(path: str) -> WaveModule:
     saved = checkpoint.read(path)
     module = build_module(saved.config, spec_from_record(saved.data_spec))
     checkpoint.load_part(module, saved.state_dict, what=f"checkpoint {saved.path}")
+    module.lineage = saved.lineage
     return module.eval()

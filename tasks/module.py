@@ -32,6 +32,9 @@ class WaveModule(pl.LightningModule):
         config: the run's whole config, plain builtins; travels in every checkpoint.
         spec: what its data look like; travels too.
         prepare_cfg: how a batch is normalised.
+
+    Attributes:
+        lineage: the runs its weights came from, oldest first (:attr:`utils.checkpoint.Checkpoint.descent`).
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class WaveModule(pl.LightningModule):
         self.spec = dict(spec)
         self.prepare_cfg = prepare_cfg
         self.means = nn.ModuleDict()
+        self.lineage: tuple[str, ...] = ()
 
     def draw(self, batch: Batch, *, evaluating: bool) -> Draw:
         """The random numbers of a batch: of (seed, epoch, index) in training, of (eval_mask_seed, 0, index) otherwise."""
@@ -144,4 +148,8 @@ class WaveModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint_content: dict[str, Any]) -> None:
         """Put the run's own description into the checkpoint: it needs no sibling file."""
-        checkpoint_content[checkpoint.KEY] = checkpoint.record(self.config, self.spec)
+        checkpoint_content[checkpoint.KEY] = checkpoint.record(self.config, self.spec, self.lineage)
+
+    def on_load_checkpoint(self, checkpoint_content: dict[str, Any]) -> None:
+        """A resumed run descends from what its own checkpoint descends from."""
+        self.lineage = tuple(checkpoint_content.get(checkpoint.KEY, {}).get("lineage", ()))

@@ -119,6 +119,7 @@ def start(module: WaveModule, config: Mapping[str, Any], *, resumes: bool) -> tu
     elif path and init.weights is not Weights.scratch:
         saved = checkpoint.read(path)
         origins, source = load(module, saved, init), f"{saved.path}, step {saved.step:,}"
+        module.lineage = saved.descent
         fresh = [name.value for name in init.freeze if origins[name] != LOADED]
         if fresh:
             raise CheckpointError(

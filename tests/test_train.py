@@ -185,6 +185,11 @@ def test_a_checkpoint_of_one_objective_starts_the_other():
     assert moved
     for name in moved:
         assert torch.allclose(before[name], after[name], atol=1e-6), name
+    run(*RECONSTRUCTION, "model.checkpoint_path=runs/reconstruction/small/second", "trainer.max_steps=1", run_id="third")
+    again = [*RECONSTRUCTION, "trainer.max_steps=2", "model.checkpoint_path=runs/reconstruction/small/second"]
+    resumed = run(*again, "train.ckpt_path=runs/reconstruction/small/third/checkpoints/last.ckpt", run_id="third")
+    lineage = checkpoint.read(resumed / "checkpoints" / "last.ckpt").lineage
+    assert lineage == ("contrastive/small/run", "reconstruction/small/second")
 
 
 def test_a_stated_setting_that_contradicts_the_checkpoint_is_refused():

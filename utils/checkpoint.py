@@ -2,7 +2,7 @@
 
 import pickle
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +31,7 @@ class Checkpoint:
         data_spec: what its data looked like, plain builtins.
         state_dict: weights by name, on the CPU.
         step: optimizer steps done.
+        lineage: the runs its weights came from, oldest first, ``"contrastive/small/<run_id>"`` each.
         resumable: it holds what a run needs to go on, not weights alone.
     """
 
@@ -39,7 +40,13 @@ class Checkpoint:
     data_spec: dict[str, Any]
     state_dict: dict[str, Tensor]
     step: int
+    lineage: tuple[str, ...] = ()
     resumable: bool = True
+
+    @property
+    def descent(self) -> tuple[str, ...]:
+        """The lineage of a run that starts from this checkpoint: its own, and itself."""
+        return (*self.lineage, f"{self.config['experiment_name']}/{self.config['run_id']}")
 
     def weights(self, prefix: str) -> dict[str, Tensor]:
         """The weights of one part, without the prefix: ``weights("network.encoder")``."""
@@ -73,12 +80,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def record(config: Mapping[str, Any], data_spec: Mapping[str, Any]) -> dict[str, Any]:
+def record(config: Mapping[str, Any], data_spec: Mapping[str, Any], lineage: Sequence[str] = ()) -> dict[str, Any]:
     """What every checkpoint carries besides weights: plain builtins, so that it loads with ``weights_only=True``."""
     return {
         "schema": SCHEMA,
         "config": dict(config),
         "data_spec": dict(data_spec),
+        "lineage": list(lineage),
         "commit": commit(),
         "versions": versions(),
     }
@@ -156,6 +164,7 @@ def read(path: str | Path) -> Checkpoint:
         data_spec=own["data_spec"],
         state_dict=content["state_dict"],
         step=int(content.get("global_step", 0)),
+        lineage=tuple(own.get("lineage", ())),
         resumable=bool(content.get("optimizer_states")),
     )
 

@@ -104,10 +104,12 @@ def trained_on(run: Mapping[str, Any]) -> list[str]:
 def start(run: Mapping[str, Any]) -> str:
     """Where a run's weights come from: ``scratch``, ``pretrained (contrastive/small)``; "" where the run does not say.
 
-    The experiment that was pretrained is read off the path of its checkpoint, ``runs/<experiment>/<run_id>/…``; where that is
-    another one, the folder of the checkpoint stands for it.
+    Which experiments these were is in the run's lineage; in files without one it is read off the path of the checkpoint,
+    ``runs/<experiment>/<run_id>/…``, and where that is another one, the folder of the checkpoint stands for it.
     """
     init, source = str(run.get("init") or ""), run.get("pretrained_from")
+    if run.get("lineage") and init not in ("", "scratch"):
+        return f"{init} ({' → '.join(str(name).rpartition('/')[0] for name in run['lineage'])})"
     if not source or init in ("", "scratch"):
         return init
     parts = [part for part in Path(str(source)).parts if part != "checkpoints" and not part.endswith(".ckpt")]
