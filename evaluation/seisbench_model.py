@@ -268,7 +268,7 @@ class WaveXLSTMPicker(WaveformModel):
 
     def save(self, path: str | Path, weights_docstring: str = "", version_str: str | None = None) -> None:
         """Write ``<path>.json`` and ``<path>.pt`` (``.v<version_str>``): float32 on the CPU, wherever the model is."""
-        device, dtype = self.device, self.dtype
+        device, dtype = self.device, next(self.network.parameters()).dtype
         try:
             self.float().cpu()
             super().save(path, weights_docstring, version_str)
