@@ -16,7 +16,7 @@ def hand_set(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def simulated_set(tmp_path_factory):
-    return simulate(tmp_path_factory.mktemp("sets") / "synthetic", 60, seed=3)
+    return simulate(tmp_path_factory.mktemp("sets") / "synthetic", 40, seed=3)
 
 
 @pytest.fixture

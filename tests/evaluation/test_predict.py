@@ -21,7 +21,7 @@ from utils.errors import DataError
 FEW = Bootstrap(rounds=50)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(length=st.integers(101, 9000), samples=st.integers(1000, 5000), place=st.floats(0, 1))
 def test_a_model_sees_the_window_in_its_middle_and_nothing_beyond_the_trace(length, samples, place):
     width = min(1000, length)

@@ -27,7 +27,7 @@ lengths = st.integers(1, 20_000)
 chances = st.floats(0, 1, exclude_max=True)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(length=lengths, place=chances, chance=chances, arrives=st.booleans())
 def test_detection_windows_keep_their_arrival_from_the_edges(length, place, chance, arrives):
     onset = place * (length - 1) if arrives else NAN
@@ -46,7 +46,7 @@ def test_detection_windows_keep_their_arrival_from_the_edges(length, place, chan
         assert end - onset >= 100 or end == length
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(length=st.integers(3001, 20_000), place=chances, chance=chances)
 def test_noise_windows_end_before_the_first_arrival(length, place, chance):
     onset = place * (length - 1)
@@ -58,7 +58,7 @@ def test_noise_windows_end_before_the_first_arrival(length, place, chance):
         assert end <= onset
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(length=lengths, places=st.lists(chances, max_size=5), data=st.data())
 def test_onset_windows_hold_one_arrival_with_its_margins(length, places, data):
     onset = np.sort(np.array([place * (length - 1) for place in places] + [NAN] * (6 - len(places))))
