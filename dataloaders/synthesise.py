@@ -1,6 +1,5 @@
 """Write simulated seismograms as a set in SeisBench's format: ``python -m dataloaders.synthesise path=… traces=…``."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,11 +10,12 @@ import pandas as pd
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dataloaders.contracts import Split
+from dataloaders.sets.writing import FILES, new_files
 from dataloaders.simulator import RATE, Simulator, SimulatorConfig, Traces
 from dataloaders.sources.synthetic import FIRST_NUMBER
 from utils import cli
 from utils.console import console
-from utils.errors import DataError, demand
+from utils.errors import demand
 
 _BLOCK = 1024
 """Traces a block, as SeisBench's own writer makes them."""
@@ -83,24 +83,11 @@ def write_set(
         DataError: a set is there already, or the folder cannot be written.
     """
     folder = Path(path).expanduser()
-    final = [folder / "metadata.csv", folder / "waveforms.hdf5"]
-    there = [file for file in final if file.exists()]
-    if there and not overwrite:
-        raise DataError(f"{there[0]}: a set is there already. Choose another path, or replace it with overwrite=true.")
-    partial = [file.with_name(f".{file.name}.{os.getpid()}.partial") for file in final]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with new_files(folder, FILES, overwrite=overwrite) as (table, waveforms):
         simulator = Simulator(settings or SimulatorConfig(), seed)
-        with h5py.File(partial[1], "w") as file:
+        with h5py.File(waveforms, "w") as file:
             rows = _write_waveforms(file, simulator, traces, advance or (lambda count: None))
-        rows.to_csv(partial[0], index=False)
-        for source, target in zip(partial, final, strict=True):
-            source.replace(target)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error}). Free space, or choose another path.") from error
-    finally:
-        for file_path in partial:
-            file_path.unlink(missing_ok=True)
+        rows.to_csv(table, index=False)
     return folder
 
 

@@ -1,6 +1,5 @@
 """Usable records as a set in SeisBench's format, with times to the mainshock."""
 
-import os
 from pathlib import Path
 
 import h5py
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dataloaders.foreshock.records import RATE, Gathered, Record
-from utils.errors import DataError
+from dataloaders.sets.writing import FILES, new_files
 
 TIME_COLUMN, SEQUENCE_COLUMN, EVENT_COLUMN = "source_time_to_mainshock_s", "source_sequence", "source_id"
 P_COLUMN = "trace_p_arrival_sample"
@@ -43,26 +42,12 @@ def write_set(
     Raises:
         DataError: a set is there already, or the folder cannot be written.
     """
-    final = [folder / "metadata.csv", folder / "waveforms.hdf5", folder / SKIPPED]
-    there = [file for file in final if file.exists()]
-    if there and not overwrite:
-        raise DataError(f"{there[0]}: a set is there already. Choose another path, or replace it with overwrite=true")
-    partial = [file.with_name(f".{file.name}.{os.getpid()}.partial") for file in final]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with h5py.File(partial[1], "w") as file:
+    with new_files(folder, (*FILES, SKIPPED), overwrite=overwrite) as (table, waveforms, left_out):
+        with h5py.File(waveforms, "w") as file:
             names = _write_waves(file, gathered.records)
         rows = [_row(record, name, mainshock, network, station) for record, name in zip(gathered.records, names, strict=True)]
-        pd.DataFrame(rows).to_csv(partial[0], index=False)
-        skipped = pd.DataFrame(gathered.skipped, columns=["file", "row", "trace_name", "reason"])
-        skipped.to_csv(partial[2], index=False)
-        for source, target in zip(partial, final, strict=True):
-            source.replace(target)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error}). Free space, or choose another path") from error
-    finally:
-        for path in partial:
-            path.unlink(missing_ok=True)
+        pd.DataFrame(rows).to_csv(table, index=False)
+        pd.DataFrame(gathered.skipped, columns=["file", "row", "trace_name", "reason"]).to_csv(left_out, index=False)
     return folder
 
 
