@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.signal import find_peaks
 
 from evaluation.picker import Picker
 from evaluation.predict import window_batch
 from evaluation.records import DEV, Records
+from evaluation.sliding import Stack, Stacking, offsets
 from utils.errors import DataError
 
 TOLERANCE = 50
@@ -90,7 +90,8 @@ def best_threshold(peaks: Peaks) -> tuple[float, float]:
 
 
 def read_traces(picker: Picker, records: Records, traces: np.ndarray, batch_size: int = 32) -> list[np.ndarray]:
-    """Probabilities of whole traces, ``L 3`` each: windows overlap by half, each sample is read where it is most central.
+    """Probabilities of whole traces, ``L 3`` each, as those of a continuous record are made: windows overlap by half and are
+    averaged with weights that fall towards their edges. A threshold chosen on anything else would not be one for picks.
 
     Args:
         picker: probabilities of a window.
@@ -98,22 +99,16 @@ def read_traces(picker: Picker, records: Records, traces: np.ndarray, batch_size
         traces: their numbers.
         batch_size: windows at a time.
     """
-    samples, length = picker.samples, records.catalogue.length[traces].astype(np.int64)
-    count = 1 + np.maximum(0, -(-(length - samples) * 2 // samples))
-    trace = np.repeat(np.arange(len(traces)), count)
-    number = np.arange(len(trace)) - np.repeat(np.cumsum(count) - count, count)
-    start = np.minimum(number * (samples // 2), np.maximum(length[trace] - samples, 0))
-    chance = [
-        picker(window_batch(records, traces[trace[low : low + batch_size]], start[low : low + batch_size], samples)).cpu()
-        for low in range(0, len(trace), batch_size)
-    ]
-    windows = torch.cat(chance).numpy()
-    read = [np.empty((size, 3), np.float32) for size in length.tolist()]
-    for window, (own, first) in enumerate(zip(trace.tolist(), start.tolist(), strict=True)):
-        begin = 0 if first == 0 else (start[window - 1] + samples + first) // 2  # middle of what it shares with the one before
-        stop = min(first + samples, int(length[own]))
-        read[own][begin:stop] = windows[window, begin - first : stop - first]
-    return read
+    samples, length = picker.samples, records.catalogue.length[traces].tolist()
+    starts = [offsets(0, size, samples, samples - samples // 2) for size in length]
+    trace, start = np.repeat(np.arange(len(traces)), [len(each) for each in starts]), np.concatenate(starts)
+    stacks = [Stack(size, samples, 3, Stacking.taper) for size in length]
+    for low in range(0, len(trace), batch_size):
+        some = slice(low, low + batch_size)
+        chance = picker(window_batch(records, traces[trace[some]], start[some], samples)).cpu().numpy()
+        for own, first, window in zip(trace[some].tolist(), start[some].tolist(), chance, strict=True):
+            stacks[own].add(first, window)
+    return [stack.result() for stack in stacks]
 
 
 def dev_peaks(

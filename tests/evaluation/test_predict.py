@@ -6,10 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from impulse_picker import impulse_module
+from obspy import Stream, Trace
 
 from dataloaders.batch import raw_batch
 from evaluation import scoring
 from evaluation.calibration import calibrate
+from evaluation.export import bridge
+from evaluation.picker import Picker
 from evaluation.predict import OWN, SCORES, ClassicalJudge, PickerJudge, context_starts, predict, read_inside, write_predictions
 from evaluation.records import DEV
 from evaluation.scoring import Bootstrap, as_table, score_tasks
@@ -206,6 +210,23 @@ def test_whole_traces_are_read_without_seams(hand_records, oracle):
             found, _ = peaks_of(chance[:, number])
             assert len(found) == len(onsets)
             assert np.abs(found - onsets).max(initial=0) <= 0.5
+
+
+def test_thresholds_are_chosen_on_the_curves_that_picks_are_made_of(hand_records):
+    """A window's normalisation, and so its answer, hangs on where it lies: a threshold belongs to one way of placing them."""
+    module = impulse_module()
+    with torch.no_grad():
+        for weight in module.network.parameters():
+            weight.mul_(0.1)  # probabilities that are neither 0 nor 1
+    trace = int(np.flatnonzero(hand_records.name == "plain")[0])
+    length = int(hand_records.catalogue.length[trace])
+    wave, _ = hand_records.reader.read(np.array([trace]), np.array([0]), np.array([length]), length)
+    header = {"network": "XX", "station": "A", "sampling_rate": 100.0}
+    stream = Stream([Trace(wave[0, :, at], {**header, "channel": f"HH{letter}"}) for at, letter in enumerate("ZNE")])
+    curves, _ = bridge(module, {}).curves(stream)
+    ((_, expected),) = curves
+    (found,) = read_traces(Picker(module), hand_records, np.array([trace]))
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_thresholds_of_picks_are_chosen_on_dev(hand_records, oracle):
