@@ -61,7 +61,7 @@ def ask(records: Records, targets: str | None, seed: int) -> Questions:
         DataError: the files cannot be used, or no split has a row.
     """
     if targets:
-        tables, skipped = read_targets(Path(targets), records), Counter()
+        tables, skipped = _usable(read_targets(Path(targets), records), records, Path(targets))
     else:
         tables, skipped = make_targets(records, seed)
     for task, table in tables.items():
@@ -74,6 +74,17 @@ def ask(records: Records, targets: str | None, seed: int) -> Questions:
                 )
     traces = {task: find_traces(table, records, Path(targets or "targets") / f"task{task}.csv") for task, table in tables.items()}
     return Questions(tables, traces, skipped)
+
+
+def _usable(tables: dict[str, pd.DataFrame], records: Records, folder: Path) -> tuple[dict[str, pd.DataFrame], Counter[str]]:
+    """Rows of traces that can be scored, and how many are not; somebody else's targets do not know which these are."""
+    kept: dict[str, pd.DataFrame] = {}
+    skipped: Counter[str] = Counter()
+    for task, table in tables.items():
+        usable = records.usable[find_traces(table, records, folder / f"task{task}.csv")]
+        kept[task] = frames.rows(table, usable).reset_index(drop=True)
+        skipped["target windows of traces that are left out"] += int((~usable).sum())
+    return kept, Counter({what: count for what, count in skipped.items() if count})
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from dataloaders.sets.catalogue import Catalogue, open_sets
 from dataloaders.sets.names import chunks_of, folder_of
 from dataloaders.sets.reader import Reader
 from dataloaders.sets.resample import RATE, is_100_hz
-from dataloaders.sources.phase_pick import Unlabelled
+from dataloaders.sources.phase_pick import Labels, Unlabelled, impure, labels_of
 from utils.errors import DataError
 
 DEV, TEST = 1, 2
@@ -85,12 +85,10 @@ def open_records(
     """
     catalogue = open_sets(list(names), split_seed).at_100_hz()
     arrivals = read_arrivals(names)
+    labels = labels_of(catalogue, arrivals, unlabelled)
+    skipped = Counter(labels.skipped)
+    onset, phase, full = _in_order(catalogue, arrivals, labels)
     texts = pd.concat([_texts(name) for name in names], ignore_index=True)
-    skipped: Counter[str] = Counter({f"arrivals of {column}, neither P nor S": count for column, count in arrivals.other.items()})
-    onset, phase, full = _valid(catalogue, arrivals, skipped)
-    picked = np.stack([(phase == number).any(1) for number in (0, 1)], 1)
-    any_pick = np.asarray(picked.any(1, keepdims=True))
-    masked = unlabelled is Unlabelled.mask
     usable = _usable(catalogue, channels, skipped)
     if not usable.any():
         raise DataError(
@@ -106,8 +104,8 @@ def open_records(
         onset=onset,
         phase=phase,
         full=full,
-        known=(picked | ~any_pick) if masked else np.ones_like(picked),
-        noise=arrivals.noise if masked else np.logical_not(any_pick[:, 0]),
+        known=labels.known,
+        noise=labels.noise if unlabelled is Unlabelled.mask else np.logical_not((phase >= 0).any(1)),
         usable=usable,
         skipped=skipped,
         reader=Reader(catalogue, MAX_DAMAGED * int(usable.sum())),
@@ -127,35 +125,31 @@ def _texts(name: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _valid(catalogue: Catalogue, arrivals: Arrivals, skipped: Counter[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(onset, phase, full name), ``N P`` each, of arrivals inside their trace, repetitions left out."""
-    given = np.isfinite(arrivals.sample)
-    inside = given & (arrivals.sample >= 0) & (arrivals.sample < catalogue.stored[:, None])
-    repeated = np.zeros_like(inside)
-    for column in range(1, inside.shape[1]):  # arrivals are in time order
-        same = (arrivals.sample[:, :column] == arrivals.sample[:, column, None]) & inside[:, :column]
-        repeated[:, column] = (same & (arrivals.phase[:, :column] == arrivals.phase[:, column, None])).any(1)
-    repeated &= inside
-    counts = {"arrivals outside their trace": given & ~inside, "repetitions of an arrival": repeated}
-    skipped.update({what: int(where.sum()) for what, where in counts.items() if where.any()})
-    keep = inside & ~repeated
+def _in_order(catalogue: Catalogue, arrivals: Arrivals, labels: Labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(onset, phase, full name), ``N P`` each, of the arrivals that are labels, not rounded, those that are none last."""
+    keep = labels.phase >= 0
     onset = np.where(keep, catalogue.onsets(np.arange(len(catalogue)), arrivals.sample), np.nan)
     order = np.argsort(onset, axis=1, kind="stable")
     names = np.array([*arrivals.names, ""], dtype=object)
-    found = (onset, np.where(keep, arrivals.phase, -1), names[np.where(keep, arrivals.name, -1)])
+    found = onset, labels.phase, names[np.where(keep, arrivals.name, -1)]
     onset, phase, full = (np.take_along_axis(values, order, 1) for values in found)
-    return onset, phase.astype(np.int8), full
+    return onset, phase, full
 
 
 def _usable(catalogue: Catalogue, channels: int, skipped: Counter[str]) -> np.ndarray:
-    """``N`` bool: dev and test, at a rate that can be brought to 100 Hz, with a component to look at."""
+    """``N`` bool: dev and test without an event in both, at a rate that can be brought to 100 Hz, with a component to look at."""
     judged = np.isin(catalogue.split, (DEV, TEST))
     reasons = {
         "traces at a rate that cannot be brought to 100 Hz": ~is_100_hz(catalogue.rate) & (catalogue.ratio == 0),
         "traces without a component to read": ~catalogue.live(np.arange(len(catalogue)))[:, :channels].any(1),
     }
     for what, wrong in reasons.items():
-        if (judged & wrong).any():
-            skipped[what] = int((judged & wrong).sum())
-        judged &= ~wrong
+        _leave_out(what, wrong, judged, skipped)
+    _leave_out("traces of dev whose event is also in test", impure(catalogue, judged), judged, skipped)
     return judged
+
+
+def _leave_out(what: str, wrong: np.ndarray, judged: np.ndarray, skipped: Counter[str]) -> None:
+    if (judged & wrong).any():
+        skipped[what] = int((judged & wrong).sum())
+    judged &= ~wrong

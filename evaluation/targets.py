@@ -135,7 +135,11 @@ def make_task1(records: Records, seed: int = 0) -> tuple[pd.DataFrame, Counter[s
     skipped = Counter({"earthquakes without a usable P or S pick": int((~scored).sum())}) if (~scored).any() else Counter()
     rows, first, length = rows[scored], first[scored], length[scored]
     chance = uniform(seed, np.zeros_like(rows), identities(records, rows), "targets/detection", 2)
-    own, before = detection_windows(first, length, chance[:, 0]), noise_windows_before(first, length, chance[:, 1])
+    own = detection_windows(first, length, chance[:, 0])
+    certain = np.where(records.known[rows, 0], first, np.nan)  # before an S there may be a P that nobody picked
+    before = noise_windows_before(certain, length, chance[:, 1])
+    if ((first > DETECTION) & np.isnan(certain)).any():
+        skipped["noise windows before an S whose P is unlabelled"] = int(((first > DETECTION) & np.isnan(certain)).sum())
     if len(own.row) < len(rows):
         skipped["traces of 1 s or less"] = len(rows) - len(own.row)
     kind = [np.where(np.isfinite(first[own.row]), "earthquake", "noise"), np.full(len(before.row), "noise")]

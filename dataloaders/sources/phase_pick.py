@@ -116,9 +116,10 @@ def labels_of(catalogue: Catalogue, arrivals: Arrivals, unlabelled: Unlabelled) 
         arrivals: as the metadata have them.
         unlabelled: what the absence of a phase means.
     """
-    onset = np.rint(catalogue.onsets(np.arange(len(catalogue)), arrivals.sample))
-    given = np.isfinite(onset)
-    inside = given & (onset >= 0) & (onset < catalogue.length[:, None])
+    exact, length = catalogue.onsets(np.arange(len(catalogue)), arrivals.sample), catalogue.length[:, None]
+    given = np.isfinite(exact)
+    inside = given & (exact >= 0) & (exact < length)
+    onset = np.minimum(np.rint(exact), length - 1)
     repeated = np.zeros_like(inside)
     for column in range(1, onset.shape[1]):  # in time order: equal onsets of a phase are neighbours or nearly so
         same = (onset[:, :column] == onset[:, column, None]) & (arrivals.phase[:, :column] == arrivals.phase[:, column, None])

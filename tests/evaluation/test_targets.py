@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from labelled_sets import HAND, NAN, write_hand_set
 
 from dataloaders.sources.phase_pick import Unlabelled
+from evaluation.picking import ask
 from evaluation.records import open_records
 from evaluation.target_files import find_traces, read_targets, write_targets
 from evaluation.targets import (
@@ -96,7 +97,7 @@ def test_every_arrival_is_used_or_counted(hand_records):
     crowded = sum(count for what, count in skipped.items() if what.startswith("arrivals"))
     assert len(tables["23"]) + crowded == valid
     assert hand_records.skipped["arrivals outside their trace"] == 2
-    assert hand_records.skipped["repetitions of an arrival"] == 1
+    assert hand_records.skipped["repeated arrivals"] == 1
     assert hand_records.skipped["arrivals of trace_PcP_arrival_sample, neither P nor S"] == 2
 
 
@@ -124,6 +125,52 @@ def test_to_the_letter_of_the_benchmark_what_nobody_picked_is_noise(hand_set):
     assert types["unpicked"] == types["outside"] == "noise"
     assert "earthquakes without a usable P or S pick" not in skipped
     assert records.known.all()
+
+
+def case(name, split, event, p, s, npts=9000):
+    return (name, split, 100, npts, "earthquake_local", event, p, NAN, NAN, s, NAN)
+
+
+def test_before_an_s_without_a_p_there_may_be_a_p_so_it_is_no_noise(tmp_path):
+    rows = [case("both", "dev", "e1", 4000, 5000), case("only_s", "test", "e2", NAN, 5000)]
+    folder = write_hand_set(tmp_path / "set", rows=rows)
+    tables, skipped = make_targets(open_records([str(folder)]))
+    assert tables["1"][["trace_name", "trace_type"]].to_numpy().tolist() == [
+        ["both", "noise"],
+        ["both", "earthquake"],
+        ["only_s", "earthquake"],
+    ]
+    assert skipped["noise windows before an S whose P is unlabelled"] == 1
+    letter, _ = make_targets(open_records([str(folder)], unlabelled=Unlabelled.absent))
+    assert letter["1"]["trace_type"].tolist() == ["noise", "earthquake"] * 2
+
+
+def test_what_was_picked_outside_its_trace_is_no_unlabelled_phase(tmp_path):
+    rows = [
+        case("inside", "dev", "e1", 4000, 5000),
+        case("after", "test", "e2", 4000, 9500),
+        case("never", "test", "e3", 4000, NAN),
+    ]
+    records = open_records([str(write_hand_set(tmp_path / "set", rows=rows))])
+    assert records.known.tolist() == [[True, True], [True, True], [True, False]]
+
+
+def test_no_threshold_is_chosen_on_an_event_of_test(tmp_path):
+    rows = [case("own", "dev", "e1", 4000, 5000), case("shared", "dev", "e2", 4000, 5000), case("test", "test", "e2", 4000, 5000)]
+    records = open_records([str(write_hand_set(tmp_path / "set", rows=rows))])
+    assert records.usable.tolist() == [True, False, True]
+    assert records.skipped["traces of dev whose event is also in test"] == 1
+    assert set(make_targets(records)[0]["23"]["trace_name"]) == {"own", "test"}
+
+
+def test_windows_of_others_on_traces_that_are_left_out_are_counted(tmp_path):
+    rows = [case("own", "dev", "e1", 4000, 5000), case("shared", "dev", "e2", 4000, 5000), case("test", "test", "e3", 4000, 5000)]
+    tables, _ = make_targets(open_records([str(write_hand_set(tmp_path / "a", rows=rows))]))
+    write_targets(tables, tmp_path)
+    rows[2] = case("test", "test", "e2", 4000, 5000)
+    asked = ask(open_records([str(write_hand_set(tmp_path / "b", rows=rows))]), str(tmp_path), 0)
+    assert set(asked.tables["1"]["trace_name"]) == {"own", "test"}
+    assert asked.skipped["target windows of traces that are left out"] == 4  # two of task 1, a P and an S
 
 
 def test_files_are_read_back(hand_records, tmp_path):
