@@ -43,7 +43,10 @@ class Difference:
 
 
 class _Asked(NamedTuple):
-    """A figure to compare, as a function of one run's table, its threshold and the rows to use."""
+    """A figure to compare, as a function of one run's table, its threshold and the rows to use.
+
+    ``score`` is the column that all runs must have an answer in for a row to count; "" where a missing answer is one too.
+    """
 
     protocol: str
     phase: str
@@ -78,13 +81,16 @@ def _residual(phase: str, metric: str) -> Callable[[Evaluation, pd.DataFrame, ND
     return make
 
 
+_PICK = "{}_sample_pred"
+"""Column of picks. Moments are over the picks made: they are compared on onsets that both models picked, shares on all."""
+
 ASKED = (
     _Asked("task1", "", "auc", "test_task1", _area(DETECTION), DETECTION.score),
     _Asked("task2", "", "auc", "test_task23", _area(IDENTIFICATION), IDENTIFICATION.score),
     _Asked("task2", "", "mcc", "test_task23", _matthews, IDENTIFICATION.score),
     *(
-        _Asked("task3", phase, metric, "test_task23", _residual(phase, metric), "")
-        for metric in ("within_0.1", "within_0.5", "rmse", "mae")
+        _Asked("task3", phase, metric, "test_task23", _residual(phase, metric), answer.format(phase.lower()))
+        for metric, answer in (("within_0.1", ""), ("within_0.5", ""), ("rmse", _PICK), ("mae", _PICK))
         for phase in ("P", "S")
     ),
 )
@@ -146,7 +152,7 @@ def _by_source(
         rows = scored & ((source == name) | (name == label))
         left = int((base & ((source == name) | (name == label))).sum() - rows.sum())
         interval = _difference(asked, runs, tables, rows, references)
-        note = f"{left} windows without a score in one of them left out" if left else ""
+        note = f"{left} windows without an answer in one of them left out" if left else ""
         if not math.isfinite(interval.value):
             note = note or _reason(asked, runs)
         found.append(Difference(model, asked.protocol, name, asked.phase, asked.metric, interval, note))

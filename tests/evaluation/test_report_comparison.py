@@ -115,6 +115,25 @@ def test_a_model_does_not_differ_from_itself(tmp_path):
     assert all(comparing._mark(d) == "·" for d in found)
 
 
+def test_moments_are_compared_on_onsets_that_both_picked(tmp_path):
+    """One that gives no pick where it would be far off would else have the better RMSE."""
+    for name in ("a", "b"):
+        write_picking(tmp_path / name, rows=60, examples=1, experiment_name=name, run_id=name)
+    (file,) = (tmp_path / "b").glob("pred/**/test_task23.csv")
+    table = pd.read_csv(file)
+    far = (table["p_sample_pred"] - table["phase_onset"]).abs() > 20
+    assert far.any()
+    table.assign(p_sample_pred=table["p_sample_pred"].mask(far)).to_csv(file, index=False)
+    made = comparison.compare([read(tmp_path / name) for name in ("a", "b")])
+    found, _ = pairs.differences(made, next(iter(made.runs)))
+    picked = {d.metric: d for d in found if (d.phase, d.source) == ("P", "all")}
+    assert picked["rmse"].interval.value == picked["mae"].interval.value == 0
+    left = int((far & (table["phase_label"] == "P")).sum())
+    assert picked["rmse"].note == f"{left} windows without an answer in one of them left out"
+    assert picked["within_0.5"].interval.value <= 0
+    assert picked["within_0.5"].note == ""
+
+
 def test_answers_to_other_questions_are_not_paired(tmp_path):
     write_picking(tmp_path / "a", rows=60, examples=1)
     write_picking(tmp_path / "b", rows=30, examples=1, experiment_name="other", run_id="b")
