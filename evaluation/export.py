@@ -7,7 +7,8 @@ Writes ``<name>.json.v1`` and ``<name>.pt.v1`` (float32, CPU). In any notebook o
 
 ``cache=true`` also puts them where SeisBench looks: ``wavexlstm.WaveXLSTMPicker.from_pretrained("<name>")``. The thresholds of P
 and S become the model's defaults: from an evaluation (``thresholds=…/thresholds.json``), chosen now on the dev split of a set
-(``dataset_name=[ETHZ]``), or given (``p_threshold=0.4 s_threshold=0.3``). Without any of these they are 0.3, and this is said.
+(``dataset_name=[ETHZ]``), or given (``p_threshold=0.4 s_threshold=0.3``). Without any of these they are those of the run's own
+evaluation, if exactly one is of this checkpoint; else 0.3. Where they come from is said.
 """
 
 import json
@@ -20,14 +21,17 @@ from typing import Any
 from dataloaders.normalise import PrepareConfig
 from evaluation.picker import Picker
 from evaluation.picker_options import DEFAULT_THRESHOLD
+from evaluation.provenance import run_folder
 from evaluation.seisbench_model import CITATION, PHASES, WaveXLSTMPicker
 from tasks.module import WaveModule
-from utils import cli
+from utils import checkpoint, cli
 from utils.console import console
 from utils.errors import CheckpointError, DataError, demand
 
 VERSION = "1"
 """Of the two files."""
+NO_DATA = "a default, chosen on no data"
+"""Where a threshold comes from that nobody chose."""
 
 
 @dataclass(kw_only=True)
@@ -41,7 +45,7 @@ class Arguments:
     name: str | None = None
     """Name of the model; null is that of the experiment, with _ for every sign SeisBench could stumble over."""
     thresholds: str | None = None
-    """A thresholds.json of an evaluation, or the folder of one."""
+    """A thresholds.json of an evaluation, or the folder of one; null is that of the run, if exactly one is of this checkpoint."""
     dataset_name: list[str] = field(default_factory=list[str])
     """Choose the thresholds now, on the dev split of these sets: SeisBench names or folders."""
     p_threshold: float | None = None
@@ -94,7 +98,7 @@ def bridge(module: WaveModule, thresholds: dict[str, float] | None = None, citat
     parts: dict[str, Any] = {name: dict(module.config[name]) for name in sections}
     parts["model"]["checkpoint_path"] = None  # where the weights once came from: they are here now
     preparation = {key: getattr(value, "value", value) for key, value in vars(module.prepare_cfg).items() if key in _fields()}
-    defaults = {f"{phase}_threshold": round(float(value), 4) for phase, value in (thresholds or {}).items()}
+    defaults = {f"{phase}_threshold": float(f"{value:.4g}") for phase, value in (thresholds or {}).items()}
     model = WaveXLSTMPicker(parts, preparation, module.spec, citation, defaults)
     model.network.load_state_dict(module.network.state_dict())
     return model
@@ -124,29 +128,66 @@ def thresholds_for(args: Arguments, picker: Picker) -> Thresholds:
     Raises:
         DataError: the file is missing or says nothing about P and S; the sets cannot be used.
     """
-    found: dict[str, tuple[float, str]] = {}
-    if args.thresholds is not None:
-        found = {phase: (value, f"from {Path(args.thresholds).name}") for phase, value in from_file(args.thresholds).items()}
-    elif args.dataset_name:
+    if args.dataset_name:
         from evaluation.records import open_records
         from evaluation.thresholds import choose_thresholds
 
         records = open_records(args.dataset_name, channels=picker.channels)
         origin = f"chosen on dev of {', '.join(Path(name).name for name in args.dataset_name)}"
         found = {phase: (value, origin) for phase, value in choose_thresholds(picker, records).items()}
-    return merged(found, {"P": args.p_threshold, "S": args.s_threshold})
+        return merged(found, {"P": args.p_threshold, "S": args.s_threshold})
+    found, otherwise = evaluated(checkpoint.find(args.checkpoint), args.thresholds)
+    return merged(found, {"P": args.p_threshold, "S": args.s_threshold}, otherwise)
 
 
-def merged(chosen: Mapping[str, tuple[float, str]], given: Mapping[str, float | None]) -> Thresholds:
+def evaluated(file: Path, named: str | None) -> tuple[dict[str, tuple[float, str]], str]:
+    """Thresholds of a file or folder that is named, else of the run's own evaluation, where exactly one is of this checkpoint.
+
+    Args:
+        file: the checkpoint.
+        named: see :func:`from_file`.
+
+    Returns:
+        ((threshold, where it comes from) by phase, what to say of a phase that is not among them).
+
+    Raises:
+        DataError: what is named cannot be read.
+    """
+    if named is not None:
+        return {phase: (value, f"from {Path(named).name}") for phase, value in from_file(named).items()}, NO_DATA
+    own = _own_evaluations(file)
+    if len(own) > 1:
+        return {}, f"a default: this checkpoint was evaluated on {', '.join(own)}; choose with thresholds=…"
+    found = {
+        phase: (value, f"from the run's evaluation on {on}") for on, values in own.items() for phase, value in values.items()
+    }
+    return found, NO_DATA
+
+
+def _own_evaluations(file: Path) -> dict[str, dict[str, float]]:
+    """Thresholds by the data of an evaluation: those in the run's folder that are of this very checkpoint and chose any."""
+    found: dict[str, dict[str, float]] = {}
+    for chosen in sorted(run_folder(file).glob("evaluation/*/thresholds.json")):
+        try:
+            about = json.loads(chosen.with_name("run.json").read_text())
+            if Path(about["checkpoint"]).name == file.name and about["step"] == checkpoint.read(file).step:
+                found[chosen.parent.name] = from_file(str(chosen))
+        except (OSError, ValueError, KeyError, TypeError, DataError):
+            continue  # not a whole evaluation of a picker: nobody asked for it
+    return found
+
+
+def merged(chosen: Mapping[str, tuple[float, str]], given: Mapping[str, float | None], otherwise: str = NO_DATA) -> Thresholds:
     """A threshold for each phase: the given one, else the chosen one, else the default; and where each comes from.
 
     Args:
         chosen: (threshold, where it comes from) by phase.
         given: by phase, over the chosen ones.
+        otherwise: what to say of a default.
     """
     values, origins = {}, {}
     for phase in PHASES:
-        values[phase], origins[phase] = chosen.get(phase, (DEFAULT_THRESHOLD, "a default, chosen on no data"))
+        values[phase], origins[phase] = chosen.get(phase, (DEFAULT_THRESHOLD, otherwise))
         over = given[phase]
         if over is not None:
             values[phase], origins[phase] = over, "as given"

@@ -20,7 +20,7 @@ from rich.table import Table
 from dataloaders.sets.resample import RATE
 from evaluation import picks as picks_of
 from evaluation.archives import Archive, StationReader, find_files, survey
-from evaluation.export import Thresholds, bridge, from_file, merged
+from evaluation.export import Thresholds, bridge, evaluated, merged
 from evaluation.pick_parts import Part, Parts, digest_of_content, digest_of_files
 from evaluation.pick_plot import picture
 from evaluation.picker import Picker
@@ -42,7 +42,7 @@ class Arguments:
     output: str
     """Where the picks go: .csv, or .xml for QuakeML."""
     thresholds: str | None = None
-    """A thresholds.json of an evaluation, or the folder of one."""
+    """A thresholds.json of an evaluation, or the folder of one; null is that of the run, if exactly one is of this checkpoint."""
     p_threshold: float | None = None
     """Probability from which P is picked; over what a file says."""
     s_threshold: float | None = None
@@ -134,12 +134,8 @@ def _prepare(args: Arguments) -> tuple[Run, dict[str, Any]]:
         raise DataError(f"input: no file could be read.\n{listed}")
     file = checkpoint.find(args.checkpoint)
     picker = Picker.load(str(file))
-    chosen = (
-        {phase: (value, f"from {args.thresholds}") for phase, value in from_file(args.thresholds).items()}
-        if args.thresholds
-        else {}
-    )
-    thresholds = merged(chosen, {"P": args.p_threshold, "S": args.s_threshold})
+    chosen, otherwise = evaluated(file, args.thresholds)
+    thresholds = merged(chosen, {"P": args.p_threshold, "S": args.s_threshold}, otherwise)
     device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
     if args.device == "cuda" and device == "cpu":
         raise DataError("device = cuda: no CUDA device here. Say device=cpu")

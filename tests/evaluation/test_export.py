@@ -223,6 +223,36 @@ def test_thresholds_come_from_an_evaluation_or_are_said_to_be_defaults(tmp_path)
             export.from_file(str(tmp_path))
 
 
+def evaluation_of(file, on, step=0, **thresholds):
+    """The folder of an evaluation as far as thresholds need it."""
+    folder = file.parent.parent / "evaluation" / on
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"checkpoint": f"elsewhere/{file.name}", "step": step}))
+    (folder / "thresholds.json").write_text(json.dumps({"detection": 0.9, **thresholds}))
+    return folder
+
+
+def test_thresholds_of_the_runs_only_evaluation_are_taken_and_it_is_said(xlstm, tmp_path, capsys):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    file = save_checkpoint(xlstm, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    evaluation_of(file, "of_another_step", step=7, P=0.9)
+    evaluation_of(file, "of_no_picks")
+    assert export.evaluated(file, None) == ({}, export.NO_DATA)
+    one = evaluation_of(file, "regional", P=0.41, S=0.62)
+    args = export.Arguments(checkpoint=str(tmp_path / "run"), output=str(tmp_path / "out"), s_threshold=0.5)
+    export.export(args)
+    assert wavexlstm.seisbench_model(args.output).default_args == {"P_threshold": 0.41, "S_threshold": 0.5}
+    assert "P 0.41 (from the run's evaluation on regional); S 0.5 (as given)" in " ".join(capsys.readouterr().out.split())
+    evaluation_of(file, "stead", P=0.2, S=0.2)
+    found, otherwise = export.evaluated(file, None)
+    assert not found and "evaluated on regional, stead; choose with thresholds=" in otherwise
+    assert export.evaluated(file, str(one))[0]["S"] == (0.62, "from regional")
+
+
+def test_a_low_threshold_does_not_round_to_none(xlstm):
+    assert export.bridge(xlstm, {"P": 0.00003, "S": 0.5}).default_args == {"P_threshold": 3e-05, "S_threshold": 0.5}
+
+
 def kept_and_still(model, stream, cuts, arguments):
     """Picks of a record cut at several samples, against those of the whole: (share found again, share within 10 samples)."""
     start, rate = stream[0].stats.starttime, stream[0].stats.sampling_rate
