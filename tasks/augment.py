@@ -15,7 +15,7 @@ class AugmentConfig:
     """What may happen to a training window; all 0 or false leaves it alone."""
 
     rotate: bool = False
-    """Turn the horizontal components by a random angle (any back-azimuth is as likely)."""
+    """Turn the horizontal components by a random angle (any back-azimuth is as likely), where both were recorded."""
     flip: bool = False
     """Change the sign of all components, for half of the windows (polarity depends on the mechanism)."""
     vertical: float = 0.0
@@ -39,6 +39,8 @@ class AugmentConfig:
 def augment(batch: Batch, cfg: AugmentConfig, draw: Draw) -> Batch:
     """A prepared batch with its windows changed; invalid samples stay 0, labels stay as they are.
 
+    Missing components stay what :func:`dataloaders.normalise.prepare` made of them, as they are when a picker is used.
+
     Args:
         batch: normalised, ``wave`` ``B L C``; rotation and ``vertical`` need C = 3 and leave other batches alone.
         cfg: what may happen.
@@ -49,15 +51,17 @@ def augment(batch: Batch, cfg: AugmentConfig, draw: Draw) -> Batch:
     wave = batch.wave
     zne = wave.shape[2] == 3
     if cfg.rotate and zne:
-        wave = _rotated(wave, 2 * torch.pi * draw.uniform("augment/rotate"))
+        turned = _rotated(wave, 2 * torch.pi * draw.uniform("augment/rotate"))
+        wave = torch.where(batch.live[:, 1:].all(1)[:, None, None], turned, wave)  # a copy of Z has no azimuth
     if cfg.flip:
         wave = wave * torch.where(draw.uniform("augment/flip") < 0.5, -1.0, 1.0)[:, None, None]
-    if cfg.vertical and zne:
-        alone = draw.uniform("augment/vertical") < cfg.vertical
-        wave = torch.where(alone[:, None, None], wave[..., :1], wave)
     if cfg.noise:
         level = cfg.noise * draw.uniform("augment/level")[:, None, None]
         wave = (wave + level * _coloured(wave.shape[1], wave.shape[2], draw)) / (1 + level**2).sqrt()
+    wave = _as_recorded(wave, batch)
+    if cfg.vertical and zne:
+        alone = draw.uniform("augment/vertical") < cfg.vertical
+        wave = torch.where(alone[:, None, None], wave[..., :1], wave)
     return batch._replace(wave=wave * batch.valid[..., None])
 
 
@@ -70,6 +74,13 @@ def _rotated(wave: Tensor, angle: Tensor) -> Tensor:
     # components that cancel (copies of one another) would be blown up: they keep what is left
     turned = turned * torch.where(has > 0.1 * had, had / has.clamp_min(1e-6), 1.0)
     return torch.cat([z[..., None], turned], -1)
+
+
+def _as_recorded(changed: Tensor, batch: Batch) -> Tensor:
+    """``B L C`` with missing components as they were, relative to the live ones: a copy of the first of them, or zeros."""
+    first = batch.live.to(torch.uint8).argmax(1)[:, None, None].expand(-1, changed.shape[1], 1)
+    copied = batch.wave.abs().amax(1, keepdim=True) > 0
+    return torch.where(batch.live[:, None], changed, changed.gather(2, first) * copied)
 
 
 def _coloured(samples: int, channels: int, draw: Draw) -> Tensor:

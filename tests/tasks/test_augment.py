@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from dataloaders.normalise import Missing, PrepareConfig, prepare
 from tasks.augment import AugmentConfig, augment
 from utils.rng import Draw
 
@@ -70,6 +71,25 @@ def test_noise_has_the_stated_strength_and_keeps_the_variance(make_batch, draw_f
     level = (1 / kept.clamp(max=1) ** 2 - 1).clamp_min(0).sqrt()
     assert level.quantile(0.9) < 1.1 and abs(level.mean() - 0.5) < 0.1
     assert math.isclose(float(kept.max()), 1, abs_tol=0.15)
+
+
+@pytest.mark.parametrize("missing", ["copy", "zeros"])
+@pytest.mark.parametrize("change", [{"rotate": True}, {"noise": 0.5}, {"rotate": True, "noise": 0.5, "flip": True}])
+def test_what_stands_in_for_a_missing_component_still_does(make_batch, draw_for, missing, change):
+    batch = make_batch(traces=6)
+    dead = torch.tensor([[0, 1, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1]]) > 0
+    batch, _ = prepare(batch._replace(live=~dead), PrepareConfig(missing=Missing(missing)))
+    out = augment(batch, AugmentConfig(**change), draw_for(batch)).wave
+    for trace, of_trace in enumerate(dead):
+        standing = out[trace, :, int((~of_trace).int().argmax())] * (missing == "copy")
+        assert all(torch.equal(out[trace, :, at], standing) for at in of_trace.nonzero()[:, 0]), trace
+    assert not torch.equal(out[4, :, 1], batch.wave[4, :, 1])  # with all components it changes
+
+
+def test_noise_leaves_copies_of_z_copies(make_batch, draw_for):
+    batch = make_batch(traces=20)
+    out = augment(batch, AugmentConfig(vertical=1.0, noise=0.5), draw_for(batch)).wave
+    assert (out == out[..., :1]).all()
 
 
 @pytest.mark.parametrize("setting", [{"vertical": 1.5}, {"noise": -1.0}])
