@@ -110,9 +110,9 @@ def main(args: Arguments) -> None:
     run, stated = _prepare(args)
     out = console()
     out.print(f"thresholds: {run.thresholds.told}", markup=False)
-    parts = Parts(output.with_name(f"{output.name}.parts"), stated, restart=args.restart)
+    parts = Parts(_parts_of(output), stated, restart=args.restart)
     done = _pick_all(run, parts)
-    skipped = [*run.archive.unreadable, *(each for part in done for each in part.skipped)]
+    skipped = list(dict.fromkeys([*run.archive.unreadable, *(each for part in done for each in part.skipped)]))
     if not any(part.seconds for part in done):
         listed = "\n".join(f"  - {what}: {why}" for what, why in skipped[:20])
         raise DataError(f"no record could be used. Skipped:\n{listed}")
@@ -126,9 +126,15 @@ def main(args: Arguments) -> None:
             out.print(f"picture: {file}", markup=False, soft_wrap=True)
 
 
+def _parts_of(output: Path) -> Path:
+    """Where finished stations lie until the output is written."""
+    return output.with_name(f"{output.name}.parts")
+
+
 def _prepare(args: Arguments) -> tuple[Run, dict[str, Any]]:
     """Open model and files; also the settings that decide on picks."""
-    archive = survey(find_files(args.input))
+    output = Path(args.output).expanduser()
+    archive = survey(find_files(args.input, besides=[output, _parts_of(output)]))
     if not archive.stations:
         listed = "\n".join(f"  - {what}: {why}" for what, why in archive.unreadable[:20])
         raise DataError(f"input: no file could be read.\n{listed}")
@@ -194,7 +200,7 @@ def _tell(done: Sequence[Part], skipped: Sequence[tuple[str, str]]) -> None:
         if number:
             out.print(f"{number} {what}", markup=False)
     if skipped:
-        out.print(f"not used ({len(skipped)}):", markup=False)
+        out.print(f"not used, or not wholly ({len(skipped)}):", markup=False)
     for what, why in skipped:
         out.print(f"  {what}: {why}", markup=False, soft_wrap=True)
 

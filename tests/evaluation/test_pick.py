@@ -165,6 +165,21 @@ def test_a_damaged_file_is_told_and_the_others_are_picked(checkpoint, archive, t
     assert "not used" in capsys.readouterr().out
 
 
+def test_what_a_damaged_file_still_holds_is_picked_and_its_end_is_missed_aloud(checkpoint, archive, tmp_path, capsys, recwarn):
+    damaged = archive / "two [copy].mseed"
+    whole = record("DMG", 9, samples=60_000)
+    whole.write(str(damaged), format="MSEED")
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2 + 100])
+    (archive / "picks.csv.parts").mkdir()
+    (archive / "picks.csv.parts" / "station.OLD.json").write_text("{}")
+    run(checkpoint, archive, output=archive / "picks.csv")
+    assert "XX.DMG" in {pick.station for pick in picks_of.read(archive / "picks.csv")}
+    said = capsys.readouterr().out
+    assert said.count("two [copy].mseed: read in part: ") == 1
+    assert "picks.csv" not in said.partition("not used")[2].partition("picks as CSV")[0]
+    assert not [warning for warning in recwarn if "mseed" in str(warning.filename)]
+
+
 @pytest.mark.slow
 def test_the_command_exits_with_the_truth(checkpoint, archive, tmp_path):
     command = [sys.executable, "-m", "evaluation.pick", f"checkpoint={checkpoint}", f"output={tmp_path / 'p.csv'}"]
