@@ -42,10 +42,14 @@ def _native(name: str, form: Form, why: str) -> Maker:
 
 KERNELS: dict[str, Maker] = {
     "auto": _native(
-        "auto", Form.auto, "native (PyTorch), quadratic up to {short} tokens, chunks of {chunk} beyond; works on every device"
+        "auto",
+        Form.auto,
+        "native (PyTorch), quadratic up to {short} tokens, chunks of {chunk} beyond (narrow heads: shorter); works on every device",
     ),
     "native": _native(
-        "native", Form.auto, "native (PyTorch), quadratic up to {short} tokens, chunks of {chunk} beyond, as asked"
+        "native",
+        Form.auto,
+        "native (PyTorch), quadratic up to {short} tokens, chunks of {chunk} beyond (narrow heads: shorter), as asked",
     ),
     "parallel": _native("parallel", Form.quadratic, "native quadratic form at every length, as asked; cost grows with T²"),
     "chunkwise": _native("chunkwise", Form.chunkwise, "native chunkwise form, chunks of {chunk}, as asked"),

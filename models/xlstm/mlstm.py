@@ -20,7 +20,22 @@ from models.xlstm.gates import EMPTY, chunk_gates, soft_capped
 from models.xlstm.mlstm_core import Past, attend
 
 QUADRATIC_UP_TO = 128
-"""Tokens up to which one quadratic chunk is the fastest form on a CPU (benchmarks/cells_cpu.py)."""
+"""Tokens up to which one quadratic chunk is the fastest form on a CPU, for heads of 64 and more (benchmarks/cells_cpu.py)."""
+_SHORT = 32
+"""Chunk of heads up to this width: decays are work of ``L × L`` a chunk, products of ``L × D``, and the first outweighs."""
+
+
+def suited(chunk: int, tokens: int, width: int) -> int:
+    """Length of the chunks that ``Form.auto`` cuts a sequence into; all give the same numbers.
+
+    Args:
+        chunk: the longest that is asked for.
+        tokens: T.
+        width: D of a head. Narrow heads are one chunk up to ``2 D`` tokens only, and up to 32 their chunks are short.
+    """
+    if tokens <= min(QUADRATIC_UP_TO, max(2 * width, _SHORT)):
+        return tokens
+    return min(chunk, _SHORT) if width <= _SHORT else chunk
 
 
 class Form(str, Enum):
@@ -63,7 +78,7 @@ def mlstm(
     Args:
         q, k, v: ``B H T D``, any T of at least 1, any D.
         i, f: ``B H T`` pre-activations of input and forget gate.
-        form: see :class:`Form`; ``auto`` is quadratic up to 128 tokens, chunkwise beyond.
+        form: see :class:`Form`; ``auto`` is one chunk for short sequences, several beyond: see :func:`suited`.
         chunk: longest chunk of the chunkwise form.
         soft_cap: bound of both pre-activations; None for none.
         eps: added to the normaliser.
@@ -71,11 +86,11 @@ def mlstm(
     Returns:
         h, ``B H T D`` in the dtype of ``v``.
     """
-    T = q.shape[2]
+    T, D = q.shape[2:]
     if form is Form.recurrent:
         return _token_by_token(q, k, v, i, f, soft_cap, eps)
-    quadratic = form is Form.quadratic or (form is Form.auto and T <= QUADRATIC_UP_TO)
-    return _chunks(q, k, v, i, f, T if quadratic else chunk, soft_cap, eps, None)[0]
+    length = {Form.auto: suited(chunk, T, D), Form.quadratic: T, Form.chunkwise: chunk}[form]
+    return _chunks(q, k, v, i, f, length, soft_cap, eps, None)[0]
 
 
 def mlstm_prefill(
