@@ -26,7 +26,7 @@ Table = dict[str, np.ndarray]
 """Columns by name, text with ``""`` where empty."""
 _LONGEST_S = 300.0
 """Assumed for traces whose length the metadata do not state: generous, so that an overlap is rather told than missed."""
-_SAME_ORIGIN_S = 10.0
+_SAME_ORIGIN_S = 10
 """Catalogues give one event origin times that differ by less; numbers such as "12" are identifiers in many."""
 
 
@@ -215,15 +215,21 @@ def compare(pretraining: Traces, evaluation: Traces) -> Overlap:
 
 
 def same_event(pretraining: Traces, evaluation: Traces) -> np.ndarray:
-    """``N`` bool: traces of the evaluation set whose event the other set holds too."""
-    named = np.flatnonzero(pretraining.event != "")
-    known, first = np.unique(pretraining.event[named], return_index=True)
-    if not len(known):
-        return np.zeros(len(evaluation.event), bool)
-    place = np.minimum(np.searchsorted(known, evaluation.event), len(known) - 1)
-    same = (known[place] == evaluation.event) & (evaluation.event != "")
-    apart = np.abs(pretraining.origin[named[first[place]]] - evaluation.origin)
-    return same & ~(apart > _SAME_ORIGIN_S)  # NaN: one of them states none
+    """``N`` bool: traces of the evaluation set whose event the other set holds too.
+
+    In a set merged of several catalogues one number may be that of several earthquakes: each of them counts.
+    """
+    found = np.isin(evaluation.event, pretraining.event[np.isnan(pretraining.origin)])
+    found |= np.isnan(evaluation.origin) & np.isin(evaluation.event, pretraining.event)
+    mine, theirs = (
+        pd.DataFrame({"event": traces.event, "origin": traces.origin, "row": np.arange(len(traces.event))})
+        .dropna(subset="origin")
+        .sort_values("origin", kind="stable")
+        for traces in (evaluation, pretraining)
+    )
+    near = pd.merge_asof(mine, theirs, on="origin", by="event", direction="nearest", tolerance=_SAME_ORIGIN_S)
+    found[near.loc[near["row_y"].notna(), "row_x"].to_numpy(np.int64)] = True
+    return found & (evaluation.event != "")
 
 
 def listing(evaluation: Traces, found: Overlap) -> pd.DataFrame:

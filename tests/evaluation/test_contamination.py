@@ -68,6 +68,13 @@ def test_time_counts_at_the_same_station_only_and_events_everywhere(tmp_path):
     assert found.contaminated == 3
 
 
+def test_every_event_with_a_number_counts_where_catalogues_are_merged(tmp_path):
+    merged = write(tmp_path / "pre", [("A", 0, "12", 7), ("B", 90_000, "12", 90_000), ("C", 200_000, "7", 200_000)])
+    rows = [("X", 9999, "12", 8), ("X", 9999, "12", 90_005), ("X", 9999, "12", 50_000), ("X", 9999, "7", 8)]
+    found = compare(read(merged), read(write(tmp_path / "eval", rows)))
+    assert found.of_event.tolist() == [True, True, False, False]
+
+
 def test_an_unknown_length_is_rather_told_than_missed(tmp_path):
     pretraining = write(tmp_path / "pre", [("NRCA", 0, "", None)], drop=["trace_npts"])
     assert read(pretraining).guessed == 1
