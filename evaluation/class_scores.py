@@ -19,7 +19,7 @@ from utils.errors import DataError
 PROTOCOL = "classification"
 _BATCH = 64
 Answered = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""(right ``N`` bool, true class ``N``, event ``N``)."""
+"""(right ``N`` bool, or the share of models that are; true class ``N``, event ``N``)."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def share(right: np.ndarray) -> Estimator:
     """The share of right answers as a function of weights ``R N``.
 
     Args:
-        right: ``N`` bool.
+        right: ``N`` bool, or the share of models that are right.
     """
     hits = right.astype(np.float64)
 
@@ -147,9 +147,9 @@ def score_seeds(several: Sequence[Answers], classes: Sequence[str], named: Named
     first, count = several[0], len(several)
     if any(not np.array_equal(first.trace, other.trace) or not np.array_equal(first.label, other.label) for other in several):
         raise DataError("the checkpoints were evaluated on different traces or classes: train all seeds with the same dataset")
-    right = np.concatenate([each.right for each in several])
-    together = right, np.tile(first.label, count), np.tile(first.event, count)
-    rows = rows_of(together, classes, named, f"mean over {count} checkpoints")
+    right = np.mean([each.right for each in several], axis=0)
+    damaged = f"; {first.damaged} damaged traces not scored" if first.damaged else ""
+    rows = rows_of((right, first.label, first.event), classes, named, f"mean over {count} checkpoints{damaged}")
     spread = Scored(PROTOCOL, named.split, named.source, "", first.event, f"standard deviation over {count} checkpoints")
     each_alone = Scored(PROTOCOL, named.split, named.source, "", first.event, "")
     one = np.ones((1, len(first.label)))
