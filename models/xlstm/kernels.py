@@ -44,7 +44,7 @@ KERNELS: dict[str, Maker] = {
     "auto": _native(
         "auto",
         Form.auto,
-        "native (PyTorch), quadratic up to {short} tokens, chunks of {chunk} beyond (narrow heads: shorter); works on every device",
+        "native (PyTorch), quadratic up to {short} tokens, chunks of {chunk} beyond (narrow heads: shorter); on every device",
     ),
     "native": _native(
         "native",
