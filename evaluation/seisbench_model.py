@@ -33,7 +33,7 @@ from evaluation.seisbench_files import locate
 from evaluation.sliding import Stack, Stacking, noise_in_gaps, offsets
 from evaluation.streams import Findings, Segment, segments, without_sparse_components
 from tasks.build import build_network, spec_from_record
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, did_you_mean
 from utils.registry import mistakes_in, typed
 
 PHASES = PICK_CLASSES[:2]
@@ -277,6 +277,38 @@ class WaveXLSTMPicker(WaveformModel):
         about, _ = self._get_weights_file_paths(path, version_str)
         content = json.loads(about.read_text()) | {"seisbench_requirement": REQUIRES}
         about.write_text(json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, name: str, version_str: str = "latest", **kwargs: Any) -> "WaveXLSTMPicker":
+        """The model of that name in SeisBench's cache, where ``evaluation.export … cache=true`` writes. Nothing is downloaded.
+
+        Args:
+            name: of the model.
+            version_str: latest, or a version.
+            kwargs: SeisBench's ``update``, ``force``, ``wait_for_file``, without effect.
+
+        Raises:
+            CheckpointError: no such model; lists those that are there.
+        """
+        versions = cls.list_versions(name)
+        if not versions or version_str not in ("latest", *versions):
+            known = cls.list_pretrained()
+            raise CheckpointError(
+                f"{cls._model_path()}: no model '{name}'{f' of version {version_str}' if versions else ''}."
+                f"{did_you_mean(name, known)} It holds: {', '.join(known) or 'none'}. "
+                "Make one: python -m evaluation.export checkpoint=… output=… cache=true"
+            )
+        return super().from_pretrained(name, version_str)
+
+    @classmethod
+    def list_pretrained(cls, details: bool = False, remote: bool = True) -> list[str] | dict[str, str]:
+        """Models in SeisBench's cache, on request with their descriptions; ``remote`` is without effect: there are no others."""
+        return super().list_pretrained(details, remote=False)
+
+    @classmethod
+    def list_versions(cls, name: str, remote: bool = True) -> list[str]:
+        """Versions of a model in SeisBench's cache."""
+        return super().list_versions(name, remote=False)
 
     @classmethod
     def load(cls, path: str | Path, version_str: str | None = None, **kwargs: Any) -> "WaveXLSTMPicker":

@@ -103,6 +103,12 @@ def test_an_export_is_rebuilt_from_its_two_files_alone(xlstm, tmp_path, monkeypa
     cached = WaveXLSTMPicker.from_pretrained("mine")
     assert np.array_equal(cached.annotate(stream)[0].data, wanted[0].data)
     assert cached.default_args == about["default_args"]
+    assert WaveXLSTMPicker.list_pretrained() == ["mine"]
+    assert WaveXLSTMPicker.list_pretrained(details=True) == {"mine": about["docstring"]}
+    with pytest.raises(CheckpointError, match=r"no model 'mime'\. Did you mean 'mine'\?"):
+        WaveXLSTMPicker.from_pretrained("mime")
+    with pytest.raises(CheckpointError, match="no model 'mine' of version 7"):
+        WaveXLSTMPicker.from_pretrained("mine", "7")
     cached.half().save(tmp_path / "again")
     assert next(cached.parameters()).dtype == torch.float16
     weights = torch.load(tmp_path / "again.pt", weights_only=True)
