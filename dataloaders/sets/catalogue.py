@@ -33,6 +33,7 @@ class Catalogue:
         ratio: number of its ratio: its samples as read for each stored one.
         split: 0 train, 1 dev, 2 test, −1 none.
         event: 64-bit hash of its event's identifier.
+        named: whether its metadata name that event; if not, it is an event of its own, whose hash is unique in its set alone.
     """
 
     names: tuple[str, ...]
@@ -52,6 +53,7 @@ class Catalogue:
     ratio: np.ndarray
     split: np.ndarray
     event: np.ndarray
+    named: np.ndarray
 
     def __len__(self) -> int:
         return len(self.block)

@@ -64,14 +64,13 @@ def index_chunk(which: int, chunk: str, metadata: Path, waveforms: Path) -> Piec
     columns, component, stored = _positions(_places(named, metadata), shapes[block], form.components, metadata, named)
     axis = columns.pop("axis")
     layouts, columns["layout"] = _layouts(axis, form.components, component, stored, component_orders(table, form.component_order))
-    event, has_events = events(table, chunk)
+    columns["event"], columns["named"] = events(table, chunk)
     has_split = "split" in table
     columns["block"] = block.astype(np.int32)
     columns["rate"] = rates(table, form.rate).astype(np.float32)
-    columns["event"] = event
     columns["split"] = own_split(table["split"]) if has_split else np.full(len(block), UNUSED, np.int8)
     encoded = np.array([str(name).encode() for name in blocks])
-    return Piece(which, metadata, waveforms, encoded, layouts, columns, has_split, has_events)
+    return Piece(which, metadata, waveforms, encoded, layouts, columns, has_split, bool(columns["named"].any()))
 
 
 def _places(named: list[tuple[str, str]], metadata: Path) -> np.ndarray:

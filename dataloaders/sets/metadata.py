@@ -107,7 +107,7 @@ def component_orders(table: Table, default: str) -> np.ndarray:
     return np.where(orders == "", default, orders)
 
 
-def events(table: Table, chunk: str) -> tuple[np.ndarray, bool]:
+def events(table: Table, chunk: str) -> tuple[np.ndarray, np.ndarray]:
     """Which event each row shows.
 
     A row without an event (noise) is an event of its own.
@@ -117,13 +117,14 @@ def events(table: Table, chunk: str) -> tuple[np.ndarray, bool]:
         chunk: name of the chunk; trace names are unique only within one.
 
     Returns:
-        (64-bit hashes of the events' identifiers as int64, whether any event column exists).
+        (64-bit hashes of the events' identifiers as int64, ``N`` bool: whether the row names its event).
     """
     own = f"trace {chunk}/" + table["trace_name"]
     for column in EVENT_COLUMNS:
         if column in table and (table[column] != "").any():
-            return _hashes(np.where(table[column] == "", own, "event " + table[column])), True
-    return _hashes(own), False
+            named = np.asarray(table[column] != "", dtype=bool)
+            return _hashes(np.where(named, "event " + table[column], own)), named
+    return _hashes(own), np.zeros(len(own), bool)
 
 
 def _hashes(words: np.ndarray) -> np.ndarray:

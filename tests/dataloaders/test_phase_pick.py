@@ -166,6 +166,14 @@ def test_no_event_is_learnt_from_and_judged_by(tmp_path):
     assert "whose event is also in a later split" in opened(folder).describe()
 
 
+def test_traces_of_two_sets_that_share_a_name_share_no_event(tmp_path):
+    folders = [write_set(tmp_path / name, Quirk(events=False)) for name in ("one", "other")]
+    rewrite(folders[1], lambda frame: frame.assign(split=["test", *frame.split[:-1]]))  # the same names in other splits
+    both, alone = opened(*folders), [opened(folder) for folder in folders]
+    for split in Split:
+        assert len(both.part(split)) == sum(len(one.part(split)) for one in alone)
+
+
 def test_onsets_follow_the_resampling(tmp_path):
     folder = write_set(tmp_path / "slow", Quirk(rates=(50.0,), lengths=(3000,)))
     source = opened(folder)
