@@ -3,7 +3,7 @@
 Any format ObsPy reads, any number of files, stations and sampling rates; files and patterns may also follow as plain words. Picks
 are written as CSV (``trace_id,station,phase,time,probability,start,end,instrument``) or, to ``picks.xml``, as QuakeML. A run that
 was stopped goes on where it was: finished stations lie beside the output until it is written. What cannot be used is listed.
-``plot=2019-07-04T17:00`` draws that hour of each station.
+``plot=2019-07-04T17:00`` draws that hour of each station, also where the picks are written already.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from evaluation.pick_parts import Part, Parts, digest_of_content, digest_of_file
 from evaluation.pick_plot import picture
 from evaluation.picker import Picker
 from evaluation.picks import PickedPhase, format_of
-from evaluation.seisbench_model import WaveXLSTMPicker
+from evaluation.seisbench_model import WaveXLSTMPicker, picks_on
 from utils import checkpoint, cli
 from utils.console import console, duration
 from utils.errors import DataError, demand
@@ -71,6 +71,10 @@ class Arguments:
             (self.batch_size is None or self.batch_size >= 1, f"batch_size = {self.batch_size}: must be at least 1"),
             (self.device in ("auto", "cpu", "cuda"), f"device = '{self.device}': must be auto, cpu or cuda"),
             (0 < self.plot_minutes <= 1440, f"plot_minutes = {self.plot_minutes}: must be above 0, at most 1440"),
+            (
+                self.plot_output is None or Path(self.plot_output).suffix in (".png", ".pdf", ".svg"),
+                f"plot_output = '{self.plot_output}': must end in .png, .pdf or .svg",
+            ),
             (self.plot is None or _time(self.plot) is not None, f"plot = '{self.plot}': must be a time like 2019-07-04T17:00"),
         )
 
@@ -105,11 +109,16 @@ def main(args: Arguments) -> None:
     """
     output = Path(args.output).expanduser()
     kind = format_of(output)
-    if output.exists() and not args.restart:
+    only_draw = output.exists() and not args.restart
+    if only_draw and args.plot is None:
         raise DataError(f"output {output}: exists. Give another one, or say restart=true to overwrite it.")
     run, stated = _prepare(args)
     out = console()
     out.print(f"thresholds: {run.thresholds.told}", markup=False)
+    if only_draw:
+        out.print(f"{output} exists and stays as it is: only the picture is made", markup=False, soft_wrap=True)
+        _draw(run, None)
+        return
     parts = Parts(_parts_of(output), stated, restart=args.restart)
     done = _pick_all(run, parts)
     skipped = list(dict.fromkeys([*run.archive.unreadable, *(each for part in done for each in part.skipped)]))
@@ -122,8 +131,7 @@ def main(args: Arguments) -> None:
     _tell(done, skipped)
     out.print(f"{len(found)} picks as {kind} in {output}", markup=False, soft_wrap=True)
     if args.plot is not None:
-        for file in _plot(run, found):
-            out.print(f"picture: {file}", markup=False, soft_wrap=True)
+        _draw(run, found)
 
 
 def _parts_of(output: Path) -> Path:
@@ -205,8 +213,19 @@ def _tell(done: Sequence[Part], skipped: Sequence[tuple[str, str]]) -> None:
         out.print(f"  {what}: {why}", markup=False, soft_wrap=True)
 
 
-def _plot(run: Run, found: Sequence[PickedPhase]) -> list[Path]:
-    """Draw the stretch that was asked for, a picture an instrument; the model sees a window more on each side."""
+def _draw(run: Run, found: Sequence[PickedPhase] | None) -> None:
+    """Draw the stretch that was asked for, a picture an instrument, and say where.
+
+    Args:
+        run: the run.
+        found: its picks; None picks that stretch.
+    """
+    for file in _plot(run, found):
+        console().print(f"picture: {file}", markup=False, soft_wrap=True)
+
+
+def _plot(run: Run, found: Sequence[PickedPhase] | None) -> list[Path]:
+    """Pictures; the model sees a window more on each side."""
     start = UTCDateTime(run.args.plot)
     end = start + 60 * run.args.plot_minutes
     context = run.model.window / RATE
@@ -219,13 +238,15 @@ def _plot(run: Run, found: Sequence[PickedPhase]) -> list[Path]:
                 name = f"{segment.trace_id}.{segment.instrument}"
                 pictures.setdefault(name, []).append((segment, curve))
     if not pictures:
-        raise DataError(f"plot = {run.args.plot}: no record there. The picks are written.")
+        raise DataError(f"plot = {run.args.plot}: no record there.{'' if found is None else ' The picks are written.'}")
     base = Path(run.args.plot_output or Path(run.args.output).with_suffix(".png")).expanduser()
     written = []
     for name, curves in pictures.items():
-        mine = [pick for pick in found if f"{pick.trace_id}.{pick.instrument}" == name]
+        made = [pick for segment, curve in curves for pick in picks_on(segment, curve, run.thresholds.values)]
+        mine = made if found is None else [pick for pick in found if f"{pick.trace_id}.{pick.instrument}" == name]
         title = f"{name}   {start.strftime('%Y-%m-%d %H:%M')} UTC, {run.args.plot_minutes:g} minutes   thresholds {_short(run)}"
-        figure = picture(curves, mine, start, end, components=run.model.letters, title=title)
+        drawn = {"components": run.model.letters, "title": title, "thresholds": run.thresholds.values}
+        figure = picture(curves, mine, start, end, **drawn)
         file = base if len(pictures) == 1 else base.with_name(f"{base.stem}.{name}{base.suffix}")
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=130)

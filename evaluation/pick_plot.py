@@ -1,6 +1,6 @@
 """A picture of a stretch of record: the components, the probabilities of P and S, and the picks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -15,7 +15,7 @@ from obspy import UTCDateTime
 from dataloaders.sets.resample import RATE
 from evaluation.picks import PickedPhase
 from evaluation.streams import Segment, seconds
-from utils.plots import INK, PHASES, TRUTH
+from utils.plots import INK, PHASES
 
 COLUMNS = 2400
 """Columns a trace is drawn with: each shows the range of its samples, so that nothing short is lost."""
@@ -30,6 +30,7 @@ def picture(
     *,
     components: str,
     title: str,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Figure:
     """Components above, probabilities of P and S below, picks as lines through both.
 
@@ -39,6 +40,7 @@ def picture(
         start, end: times of the picture.
         components: letters of the segments' rows.
         title: heads the picture.
+        thresholds: by phase, drawn as dotted lines where they are given.
     """
     figure = Figure(figsize=(13, 1.4 + 1.25 * len(components) + 1.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -58,6 +60,9 @@ def picture(
     for axis, letter in zip(rows, components, strict=False):
         axis.set_ylabel(letter, rotation=0, labelpad=12, fontsize=11)
         axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 4))
+    for phase, color in zip("PS", PHASES, strict=True):
+        if thresholds:
+            rows[-1].axhline(thresholds[phase], color=color, lw=0.8, ls=":")
     _dress(rows, start, end)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     handles: list[Artist] = [Line2D([], [], color=color, lw=2) for color in PHASES]
@@ -112,7 +117,6 @@ def _dress(rows: Sequence[Axes], start: UTCDateTime, end: UTCDateTime) -> None:
     below = rows[-1]
     below.set_ylim(0, 1.05)
     below.set_ylabel("probability", fontsize=9)
-    below.axhline(0.5, color=TRUTH, lw=0.5, ls=":")
     below.set_xlim(_days(start), _days(end))
     locator = mdates.AutoDateLocator()
     below.xaxis.set_major_locator(locator)

@@ -44,6 +44,23 @@ CITATION = "WaveXLSTM: phase picking with xLSTM networks. Cite the data the pick
 """Default citation."""
 
 
+def picks_on(segment: Segment, curve: NDArray[np.float32], thresholds: Mapping[str, float]) -> list[PickedPhase]:
+    """The picks on a segment's probabilities ``N 3``, by the threshold of each phase."""
+    return [
+        PickedPhase(
+            time=segment.start + peak.peak / RATE,
+            trace_id=segment.trace_id,
+            phase=phase,
+            probability=peak.probability,
+            start=segment.start + peak.start / RATE,
+            end=segment.start + peak.end / RATE,
+            instrument=segment.instrument,
+        )
+        for column, phase in enumerate(PHASES)
+        for peak in peaks(curve[:, column], thresholds[phase])
+    ]
+
+
 @final
 class WaveXLSTMPicker(WaveformModel):
     """P and S with a network of this project; built from plain builtins, which SeisBench's JSON file holds.
@@ -204,19 +221,7 @@ class WaveXLSTMPicker(WaveformModel):
         curves, findings = self.curves(stream, **given)
         found = []
         for segment, curve in curves:
-            for column, phase in enumerate(PHASES):
-                found += [
-                    PickedPhase(
-                        time=segment.start + peak.peak / RATE,
-                        trace_id=segment.trace_id,
-                        phase=phase,
-                        probability=peak.probability,
-                        start=segment.start + peak.start / RATE,
-                        end=segment.start + peak.end / RATE,
-                        instrument=segment.instrument,
-                    )
-                    for peak in peaks(curve[:, column], chosen.thresholds[phase])
-                ]
+            found += picks_on(segment, curve, chosen.thresholds)
         return sorted(found), findings
 
     def annotate(self, stream: Stream, copy: bool = True, **kwargs: Any) -> Stream:

@@ -14,6 +14,8 @@ from seisbench_sets import seisbench_quiet
 
 from evaluation import picks as picks_of
 from evaluation.archives import find_files
+from evaluation.pick_plot import picture
+from evaluation.streams import Segment
 from utils import cli
 from utils.errors import ConfigError, DataError
 
@@ -77,6 +79,33 @@ def test_picks_come_out_at_their_times_as_csv_quakeml_and_picture(checkpoint, ar
     assert [p.time for p in event.picks] == [p.time for p in found]
     with pytest.raises(DataError, match=r"exists\. Give another one, or say restart=true"):
         run(checkpoint, archive, output=output)
+
+
+def test_any_stretch_can_be_drawn_after_the_picks_are_written(checkpoint, archive, tmp_path, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(pick, "picture", lambda *given, **also: drawn.append((given[1], also)) or picture(*given, **also))
+    output, shown = tmp_path / "picks.csv", tmp_path / "shown.svg"
+    run(checkpoint, archive / "one*", output=output)
+    before = output.read_bytes(), output.stat().st_mtime_ns
+    run(checkpoint, archive / "one*", output=output, plot=START + 30, plot_minutes=0.5, plot_output=shown, s_threshold=0.6)
+    assert (output.read_bytes(), output.stat().st_mtime_ns) == before
+    assert "exists and stays as it is" in " ".join(capsys.readouterr().out.split())
+    assert shown.stat().st_size > 1000
+    ((picks, given),) = drawn
+    assert [(each.phase, each.time) for each in picks] == [(each.phase, each.time) for each in picks_of.read(output)]
+    assert given["thresholds"] == {"P": 0.5, "S": 0.6}
+    with pytest.raises(DataError, match=r"no record there\.$"):
+        run(checkpoint, archive / "one*", output=output, plot="2021-01-01")
+    with pytest.raises(ConfigError, match=r"plot_output = 'a\.doc': must end in \.png"):
+        run(checkpoint, archive, output=output, plot=START, plot_output="a.doc")
+
+
+def test_a_picture_shows_the_thresholds_that_were_used():
+    segment = Segment("XX.AAA.", "HH", START, np.zeros((3, 2000), np.float32))
+    curve = np.zeros((2000, 3), np.float32)
+    made = picture([(segment, curve)], [], START, START + 20, components="ZNE", title="", thresholds={"P": 0.31, "S": 0.42})
+    levels = [line.get_ydata()[0] for line in made.axes[-1].lines if line.get_linestyle() == ":"]
+    assert levels == [0.31, 0.42]
 
 
 def test_a_stopped_run_goes_on_and_picks_no_station_twice(checkpoint, archive, tmp_path, monkeypatch, capsys):
