@@ -80,5 +80,6 @@ class Classification(Task):
         return {f"accuracy_{name}": (pairs[k, k], pairs[k].sum()) for k, name in enumerate(self.classes)}
 
     def figures(self, net: Network, batch: Batch, draw: Draw) -> dict[str, Figure]:
-        """Which class was taken for which over the whole validation."""
-        return {"confusion": confusion(all_reduce_plain(self.confusion).cpu().numpy(), self.classes)}
+        """Which class was taken for which over the whole validation; none where training went on since: the last one stays."""
+        counts = all_reduce_plain(self.confusion).cpu().numpy()
+        return {"confusion": confusion(counts, self.classes)} if counts.any() else {}

@@ -111,6 +111,7 @@ def test_the_picture_counts_since_the_last_training_step():
         assert set(task.figures(network, data, Draw(1, data.epoch, data.index))) == {"confusion"}
         step(network, task.train(), data)
     assert not task.confusion.any()
+    assert task.figures(network, data, Draw(1, data.epoch, data.index)) == {}  # the end of a run must not empty the picture
     assert "confusion" not in task.state_dict()
 
 
