@@ -194,11 +194,14 @@ def _moment(packed: Any) -> datetime:
 def number(value: Any) -> float:
     """A cell as a number, NaN where it is none."""
     try:
-        if _kind(value) == "scalar":
-            value = np.frombuffer(_bytes(value.args[1]), _dtype(value.args[0]))[0]
-        return float(value)
+        return float(_plain(value))
     except _UNFIT:
         return float("nan")
+
+
+def _plain(value: Any) -> Any:
+    """A cell, or the number that NumPy made a scalar of."""
+    return np.frombuffer(_bytes(value.args[1]), _dtype(value.args[0]))[0] if _kind(value) == "scalar" else value
 
 
 def text(value: Any) -> str:
@@ -206,8 +209,11 @@ def text(value: Any) -> str:
     if type(value) is str:
         return value.strip()
     figure = number(value)
-    if np.isnan(figure):
+    if not np.isfinite(figure):
         return ""
+    whole = _plain(value)
+    if isinstance(whole, (int, np.integer)):  # exact, also where float64 would take two identifiers for one
+        return str(int(whole))
     return str(int(figure)) if figure == int(figure) else str(figure)
 
 

@@ -20,6 +20,8 @@ from utils import cli
 from utils.errors import DataError
 
 CANARY = "canary"
+LONG = 2**53 + 1
+"""An identifier that float64 has no number for."""
 
 
 class Calls:
@@ -175,6 +177,9 @@ def content(frame):
         moments=pd.Series([datetime(2016, 10, 30, 7, 40, 17, 250), datetime(2017, 1, 2)], dtype=object),
         empty=[np.zeros(0), np.zeros(0)],
         whole=[3, -4],
+        long=[LONG, LONG + 1],
+        long_cells=pd.Series([LONG, np.int64(LONG + 1)], dtype=object),
+        endless=[np.inf, -np.inf],
         flag=[True, False],
         odd=[rng.normal(size=4).astype(">f4"), [1, 2.5]],
     )
@@ -198,6 +203,8 @@ def test_tables_are_read_as_pandas_reads_them(nest, protocol):
             expected = pd.to_datetime(frame[name][row], utc=True).tz_localize(None).to_datetime64()
             assert frames.time(found[name][row]) == expected.astype("datetime64[us]")
         assert frames.text(found["source_id"][row]) == frame["source_id"][row]
+        assert frames.text(found["long"][row]) == frames.text(found["long_cells"][row]) == str(LONG + row)
+        assert frames.text(found["endless"][row]) == ""
 
 
 def test_only_known_names_are_in_pandas_own_pickles():
