@@ -183,7 +183,7 @@ def freeze(module: WaveModule, init: InitConfig) -> Freezing:
         raise ConfigError(
             [f"init.freeze = {[name.value for name in init.freeze]}: no other part has weights, so nothing is left to train"]
         )
-    return Freezing([parts[name] for name in init.freeze], init.thaw_epoch)
+    return Freezing([parts[name] for name in init.freeze], init.thaw_epoch, awake=[module.task])
 
 
 def _told(module: WaveModule, init: InitConfig, origins: Mapping[PartName, str], source: str) -> list[PartStart]:

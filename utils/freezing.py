@@ -23,10 +23,13 @@ class Freezing(pl.Callback):
     Args:
         parts: the modules.
         thaw_epoch: epoch, counted from 0, at whose start they begin to train; None: never.
+        awake: those of the parts that stay in training mode and hold their children alone: an objective, which in evaluation
+            mode would compute the loss of validation, without augmentation.
     """
 
-    def __init__(self, parts: Sequence[nn.Module], thaw_epoch: int | None) -> None:
+    def __init__(self, parts: Sequence[nn.Module], thaw_epoch: int | None, awake: Sequence[nn.Module] = ()) -> None:
         self.parts = tuple(parts)
+        self._held = [held for part in self.parts for held in (part.children() if part in awake else (part,))]
         self.thaw_epoch = thaw_epoch
         self._recurrent = {rnn: rnn.dropout for part in self.parts for rnn in part.modules() if isinstance(rnn, nn.RNNBase)}
 
@@ -55,9 +58,9 @@ class Freezing(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int) -> None:
         """Set the modes: not once an epoch, since a run resumed within one has no start of it."""
         still = self.still(trainer.current_epoch)
-        for part in self.parts:
-            if part.training == still:
-                part.train(not still)
+        for held in self._held:
+            if held.training == still:
+                held.train(not still)
         for rnn, dropout in self._recurrent.items():
             # cuDNN computes gradients through a recurrent layer in training mode only
             rnn.training, rnn.dropout = True, 0.0 if still else dropout

@@ -1,5 +1,7 @@
 """Where a run starts: what is loaded, what is frozen, at which rate each part learns; and what is refused."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from composing import composed
@@ -161,3 +163,13 @@ def test_learning_rates_fall_with_depth_and_follow_the_schedule(pretrained):
     assert {factors[p] for p in module.network.encoder.parameters()} == {0.4 * 0.0625}
     assert {factors[p] for p in module.network.decoder.parameters()} == {1.0}
     assert [row.rate for row in starts] == ["0.025", "0.125 … 0.5", "1"]
+
+
+def test_a_frozen_objective_keeps_its_weights_but_computes_the_loss_of_training(pretrained):
+    path = f"model.checkpoint_path={pretrained['contrastive']}"
+    module, _, freezing = module_of(*CONTRASTIVE, path, "init=pretrained", "init.freeze=[task]")
+    module.train()
+    freezing.on_train_batch_start(SimpleNamespace(current_epoch=0), module, None, 0)
+    assert module.task.training
+    assert not module.task.quantizer.training
+    assert not any(p.requires_grad for p in module.task.parameters())
