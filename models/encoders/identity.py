@@ -35,7 +35,10 @@ class Identity(Encoder):
         super().__init__()
         if d_in != d_out:
             raise ConfigError(
-                [f"encoder 'identity' gives {d_in} channels but the backbone takes width {d_out}: choose encoder=linear"]
+                [
+                    f"encoder 'identity' gives {d_in} channels but the backbone takes width {d_out}: set model.channels={d_in} "
+                    "with model=phasenet|eqtransformer, choose encoder=linear with others"
+                ]
             )
         self.cfg = cfg
         self.d_features = self.d_out = d_out

@@ -12,11 +12,12 @@ from seisbench_sets import seisbench_quiet
 
 from models.backbones.eqtransformer import EQTransformer
 from models.backbones.phasenet import PhaseNet, fitting
-from models.contracts import BACKBONES, DECODERS
+from models.contracts import BACKBONES, DECODERS, ENCODERS
 from utils.errors import ConfigError
 from utils.registry import import_parts
 
 import_parts("models.decoders")
+import_parts("models.encoders")
 ROOT = Path(__file__).parents[2]
 BASELINES = {"phasenet": PhaseNet, "eqtransformer": EQTransformer}
 
@@ -175,6 +176,12 @@ def test_the_identity_decoder_passes_predictions_on_and_refuses_what_is_none():
     for d_in, stride in ((8, 1), (3, 4)):
         with pytest.raises(ConfigError, match="model=phasenet"):
             DECODERS.build({"_name_": "identity"}, d_in=d_in, d_out=3, stride=stride, d_wave=3)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_of_data_with_one_component_the_error_names_the_setting_that_keeps_the_network_as_published(name):
+    with pytest.raises(ConfigError, match=r"set model\.channels=1"):
+        ENCODERS.build({"_name_": "identity"}, d_in=1, d_out=build(name).d_in)
 
 
 def test_seisbench_is_imported_only_where_a_part_of_it_is_built():
