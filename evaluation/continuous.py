@@ -1,7 +1,8 @@
 """Picks of a continuous record against an analyst's: ``python -m evaluation.continuous picks=… reference=…``.
 
 A pick counts if it lies within the tolerance of a reference pick of the same phase and station; each is used once, and the
-assignment is the one with the most pairs, the nearest among those.
+assignment is the one with the most pairs, the nearest among those. ``evaluation=runs/…`` puts the figures, with intervals over
+station-hours, into the metrics and the report of the picker's evaluation.
 """
 
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rich.table import Table
-from scipy.optimize import linear_sum_assignment
 
 from evaluation import frames
+from evaluation.pairing import matched
+from evaluation.station_hours import Record, add_to_evaluation
 from utils import cli
 from utils.console import console
 from utils.errors import DataError, demand
@@ -40,6 +42,8 @@ class Arguments:
     """Seconds within which a pick is right."""
     output: str | None = None
     """Write the figures to this CSV file too."""
+    evaluation: str | None = None
+    """An evaluation folder, or a run folder that holds one: put the figures into its metrics and its report."""
 
     def __post_init__(self) -> None:
         """State the ranges."""
@@ -67,8 +71,8 @@ class Matched:
 
     @property
     def precision(self) -> float:
-        """Share of the picks that have a reference."""
-        return self.hits / self.picks if self.picks else np.nan
+        """Share of the picks that have a reference; undefined without references."""
+        return self.hits / self.picks if self.picks and self.references else np.nan
 
     @property
     def recall(self) -> float:
@@ -86,37 +90,6 @@ class Matched:
         return (self.picks - self.hits) / self.hours if self.hours else np.nan
 
 
-def pairs(picks: np.ndarray, references: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """One-to-one pairs within a tolerance: as many as there can be, and of these the ones with the least total distance.
-
-    Times are cut into groups that cannot reach each other, so that each assignment is small.
-
-    Args:
-        picks: ``n`` seconds.
-        references: ``m`` seconds.
-        tolerance: seconds; a distance equal to it counts.
-
-    Returns:
-        (numbers of the paired picks, numbers of their references).
-    """
-    time, kind = np.concatenate([picks, references]), np.repeat([0, 1], [len(picks), len(references)])
-    number = np.concatenate([np.arange(len(picks)), np.arange(len(references))])
-    order = np.argsort(time, kind="stable")
-    reach = tolerance + 1e-6  # times are given to microseconds
-    groups = np.split(order, np.flatnonzero(np.diff(time[order]) > reach) + 1)
-    found: list[tuple[int, int]] = []
-    for group in groups:
-        ours, theirs = (number[group[kind[group] == which]] for which in (0, 1))
-        if len(ours) and len(theirs):
-            distance = np.abs(picks[ours][:, None] - references[theirs])
-            cost = np.where(distance <= reach, distance, reach * 2 * (len(group) + 1))  # dearer than any number of pairs
-            rows, columns = linear_sum_assignment(cost)
-            near = distance[rows, columns] <= reach
-            found += list(zip(ours[rows[near]].tolist(), theirs[columns[near]].tolist(), strict=True))
-    one, other = np.array(found, np.int64).reshape(-1, 2).T
-    return one, other
-
-
 def compare(picks: pd.DataFrame, reference: pd.DataFrame, *, tolerance: float, hours: float) -> dict[str, Matched]:
     """Counts by phase over all stations.
 
@@ -126,14 +99,11 @@ def compare(picks: pd.DataFrame, reference: pd.DataFrame, *, tolerance: float, h
         tolerance: seconds.
         hours: station-hours of record.
     """
+    hit, _ = matched(picks, reference, tolerance)
     result = {}
     for phase in ("P", "S"):
-        hits = 0
-        ours, theirs = (frames.rows(table, frames.is_(table, "phase", phase)) for table in (picks, reference))
-        for station in set(ours["station"]) & set(theirs["station"]):
-            one, other = (frames.numbers(table, "time")[frames.is_(table, "station", station)] for table in (ours, theirs))
-            hits += len(pairs(one, other, tolerance)[0])
-        result[phase] = Matched(hits, len(ours), len(theirs), hours)
+        ours, theirs = (frames.is_(table, "phase", phase) for table in (picks, reference))
+        result[phase] = Matched(int(hit[ours].sum()), int(ours.sum()), int(theirs.sum()), hours)
     return result
 
 
@@ -174,8 +144,8 @@ def _seconds(times: list[str]) -> np.ndarray:
     return np.asarray((parsed - pd.Timestamp(0)) / pd.Timedelta(1, "s"), dtype=np.float64)
 
 
-def evaluate(args: Arguments) -> pd.DataFrame:
-    """A row a phase and tolerance, columns ``phase, tolerance, precision, recall, f1, false_per_station_hour`` and counts.
+def read(args: Arguments) -> Record:
+    """The files of a command.
 
     Raises:
         DataError: a file or a time cannot be used.
@@ -185,29 +155,65 @@ def evaluate(args: Arguments) -> pd.DataFrame:
         raise DataError(f"start = '{args.start}', end = '{args.end}': must be two times in ISO 8601, the second later")
     tables = [read_picks(path) for path in (args.picks, args.reference)]
     within = [(frames.numbers(table, "time") >= begin) & (frames.numbers(table, "time") <= end) for table in tables]
-    ours, theirs = (frames.rows(table, where) for table, where in zip(tables, within, strict=True))
+    ours, theirs = (frames.rows(table, where).reset_index(drop=True) for table, where in zip(tables, within, strict=True))
     stations = args.stations or max(1, len(set(ours["station"]) | set(theirs["station"])))
-    hours = (end - begin) / 3600 * stations
+    early, late = (int((~where).sum()) for where in within)
+    return Record(ours, theirs, (begin, end), stations, (early, late))
+
+
+def evaluate(args: Arguments) -> pd.DataFrame:
+    """A row a phase and tolerance, columns ``phase, tolerance, precision, recall, f1, false_per_station_hour`` and counts.
+
+    Raises:
+        DataError: see :func:`read`.
+    """
+    return figures(read(args), args.tolerances)
+
+
+def figures(record: Record, tolerances: list[float]) -> pd.DataFrame:
+    """See :func:`evaluate`."""
+    hours = (record.span[1] - record.span[0]) / 3600 * record.stations
     rows = []
-    for tolerance in args.tolerances:
-        for phase, found in compare(ours, theirs, tolerance=tolerance, hours=hours).items():
-            figures = {name: getattr(found, name) for name in ("precision", "recall", "f1", "false_per_station_hour")}
-            note = "" if found.references else f"undefined: the reference has no {phase}"
-            rows.append({"phase": phase, "tolerance": tolerance, **figures, **vars(found), "note": note})
+    for tolerance in tolerances:
+        for phase, found in compare(record.picks, record.reference, tolerance=tolerance, hours=hours).items():
+            values = {name: getattr(found, name) for name in ("precision", "recall", "f1", "false_per_station_hour")}
+            note = "" if found.picks else f"no {phase} picks: precision undefined"
+            note = note if found.references else f"undefined: the reference has no {phase}"
+            rows.append({"phase": phase, "tolerance": tolerance, **values, **vars(found), "note": note})
     return pd.DataFrame(rows)
 
 
 def main(args: Arguments) -> None:
     """Print the figures, and write them where asked."""
-    found = evaluate(args)
+    record = read(args)
+    found = figures(record, args.tolerances)
     table = Table(title=f"{Path(args.picks).name} against {Path(args.reference).name}")
     for name in found.columns:
         table.add_column(str(name).replace("_", " "), justify="left" if name in ("phase", "note") else "right")
     for values in found.itertuples(index=False):
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) and np.isfinite(value) else str(value) for value in values))
-    console().print(table)
+        table.add_row(*(_shown(value) for value in values))
+    out = console()
+    out.print(table)
+    if any(record.outside):
+        told = "{:,} picks and {:,} reference picks lie outside the record: not compared".format(*record.outside)
+        out.print(told, markup=False)
     if args.output:
         found.to_csv(args.output, index=False)
+    if args.evaluation:
+        from evaluation.report import write
+        from evaluation.reporting.folder import find
+
+        folders = find([args.evaluation])
+        if len(folders) > 1:
+            raise DataError(f"evaluation {args.evaluation}: holds {', '.join(map(str, folders))}. Name one of them")
+        add_to_evaluation(record, args.tolerances, Path(args.reference).stem, folders[0])
+        out.print(f"report: {write(folders[0])}", soft_wrap=True, markup=False)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if np.isfinite(value) else "undefined"
+    return str(value)
 
 
 if __name__ == "__main__":

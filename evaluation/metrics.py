@@ -39,7 +39,7 @@ def auc(score: np.ndarray, truth: np.ndarray) -> Estimator:
         up = np.add.reduceat(sorted_ * positive, groups, axis=1)
         down = np.add.reduceat(sorted_ * (1 - positive), groups, axis=1)
         below = np.cumsum(down, axis=1) - down
-        return _ratio((up * (below + 0.5 * down)).sum(1), up.sum(1) * down.sum(1))
+        return ratio((up * (below + 0.5 * down)).sum(1), up.sum(1) * down.sum(1))
 
     return estimate
 
@@ -56,15 +56,15 @@ def at_threshold(score: np.ndarray, truth: np.ndarray, threshold: float) -> dict
 
     def precision(weight: np.ndarray) -> np.ndarray:
         hit, false, _, _ = counts(weight)
-        return _ratio(hit, hit + false)
+        return ratio(hit, hit + false)
 
     def recall(weight: np.ndarray) -> np.ndarray:
         hit, _, missed, _ = counts(weight)
-        return _ratio(hit, hit + missed)
+        return ratio(hit, hit + missed)
 
     def f1(weight: np.ndarray) -> np.ndarray:
         hit, false, missed, _ = counts(weight)
-        return np.where(hit + missed > 0, _ratio(2 * hit, 2 * hit + false + missed), np.nan)
+        return np.where(hit + missed > 0, ratio(2 * hit, 2 * hit + false + missed), np.nan)
 
     return {"precision": precision, "recall": recall, "f1": f1}
 
@@ -76,7 +76,7 @@ def mcc(score: np.ndarray, truth: np.ndarray, threshold: float) -> Estimator:
     def estimate(weight: np.ndarray) -> np.ndarray:
         hit, false, missed, right = counts(weight)
         below = np.sqrt((hit + false) * (hit + missed) * (right + false) * (right + missed))
-        return _ratio(hit * right - false * missed, below)
+        return ratio(hit * right - false * missed, below)
 
     return estimate
 
@@ -139,7 +139,7 @@ def residuals(seconds: np.ndarray) -> dict[str, Estimator]:
 
 def _mean(value: np.ndarray, where: np.ndarray, weight: np.ndarray) -> np.ndarray:
     kept = weight[:, where]
-    return _ratio(kept @ value[where], kept.sum(1))
+    return ratio(kept @ value[where], kept.sum(1))
 
 
 def _median(value: np.ndarray, where: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -153,6 +153,6 @@ def _median(value: np.ndarray, where: np.ndarray, weight: np.ndarray) -> np.ndar
     return np.where(half[:, 0] > 0, (ordered[low] + ordered[high]) / 2, np.nan)
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """A quotient, NaN over 0."""
     return np.where(below > 0, above / np.where(below > 0, below, 1.0), np.nan)

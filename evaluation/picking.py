@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -173,13 +173,18 @@ def _named(advance: Advance, what: str, total: int | None) -> Callable[[int], No
 
 def write_result(result: Result, out: Path) -> None:
     """Write ``metrics.csv``, ``metrics.json`` and ``thresholds.json``; what is undefined is empty (null) with its note."""
-    table = as_table(result.rows)
-    table.to_csv(out / "metrics.csv", index=False)
-    rows = [{name: None if value != value else value for name, value in row.items()} for row in table.to_dict("records")]
-    content = {"metrics": rows, "skipped": dict(result.skipped)}
-    (out / "metrics.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_rows(result.rows, result.skipped, out)
     thresholds = {**result.thresholds, **({"undefined": result.undecided} if result.undecided else {})}
     (out / "thresholds.json").write_text(json.dumps(thresholds, indent=1) + "\n")
+
+
+def write_rows(rows: Sequence[Row], skipped: Mapping[str, int], out: Path) -> None:
+    """Write ``metrics.csv`` and ``metrics.json``."""
+    table = as_table(list(rows))
+    table.to_csv(out / "metrics.csv", index=False)
+    plain = [{name: None if value != value else value for name, value in row.items()} for row in table.to_dict("records")]
+    content = {"metrics": plain, "skipped": dict(skipped)}
+    (out / "metrics.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 def judge_of(picker: Picker | None, samples: int, rate: float) -> Judge:

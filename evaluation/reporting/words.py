@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -97,7 +97,8 @@ HEADLINES = (
     ("task3", "within_0.1"),
     ("task3", "within_0.5"),
     ("task3", "rmse"),
-    ("continuous", "f1"),
+    ("continuous", "f1_at_0.5"),
+    ("continuous", "false_per_station_hour_at_0.5"),
     ("classification", "accuracy"),
 )
 """(protocol, metric) of the figures a reader asks for first."""
@@ -109,12 +110,18 @@ def protocol(name: str) -> Protocol:
 
 
 def metric(name: str) -> Metric:
-    """A metric in words; shares within and beyond a time are understood from their names (``within_0.1``, ``beyond_1.5_s``)."""
+    """A metric in words; shares within and beyond a time are understood from their names (``within_0.1``, ``beyond_1.5_s``).
+
+    So are figures at a tolerance: ``f1_at_0.5``.
+    """
     for word, text, better in (("within", "within", 1), ("beyond", "beyond", -1), ("outside", "beyond", -1)):
         if word in name:
             digits = "".join(c if c.isdigit() or c == "." else " " for c in name).split()
             if digits:
                 return Metric(f"{text} {digits[0]} s", _SHARE, better=better)
+    stem, _, tolerance = name.partition("_at_")
+    if tolerance and stem in METRICS:
+        return replace(METRICS[stem], title=f"{METRICS[stem].title} at {tolerance} s")
     stem, _, number = name.partition("_checkpoint_")
     if number:
         return Metric(f"{metric(stem).title}, run {number}", metric(stem).unit)

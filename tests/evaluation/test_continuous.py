@@ -7,8 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from report_folders import write_picking
 
-from evaluation.continuous import Arguments, evaluate, pairs, read_picks
+from evaluation.continuous import Arguments, evaluate, main, read_picks
+from evaluation.pairing import pairs
+from evaluation.reporting.folder import read as read_evaluation
 from utils import cli
 from utils.errors import ConfigError, DataError
 
@@ -85,6 +88,50 @@ def test_without_references_nothing_is_claimed(tmp_path):
     assert np.isnan(found.loc[("P", 0.5), "recall"])
     assert found.loc[("P", 0.5), "note"] == "undefined: the reference has no P"
     assert found.loc[("P", 0.5), "false_per_station_hour"] == 1
+
+
+def test_what_is_undefined_says_so_and_what_lies_outside_is_told(tmp_path, capsys):
+    picks, reference = written(tmp_path)
+    pd.read_csv(picks).query("phase == 'S'").to_csv(picks, index=False)
+    reference.write_text("network,station,timestamp,phase\nUW,SHW,1644159621.750000,P\nUW,SHW,1644174642.18,P\n")
+    args = Arguments(picks=str(picks), reference=str(reference), start="2022-02-06T15:00", end="2022-02-06T17:00")
+    found = evaluate(args).set_index(["phase", "tolerance"])
+    assert np.isnan(found.loc[("P", 0.5), "precision"])
+    assert found.loc[("P", 0.5), "note"] == "no P picks: precision undefined"
+    assert np.isnan(found.loc[("S", 0.5), "precision"])  # of phases that the analyst did not pick nothing is known
+    main(args)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "0 picks and 1 reference picks lie outside the record: not compared" in said
+    assert "nan" not in said
+
+
+def test_figures_join_an_evaluation_with_intervals_over_station_hours(tmp_path):
+    begin, events = 1644152400.0, 3600.0 * np.arange(0, 40, 4) + 5
+    reference, picks, folder = tmp_path / "manual.csv", tmp_path / "picks.csv", write_picking(tmp_path / "run", rows=30)
+    lines = [f"UW,SHW,{begin + at},P" for at in events]
+    reference.write_text("\n".join(["network,station,timestamp,phase", *lines]) + "\n")
+    late = [0.05, 0.3, 0.05, 0.3, 0.05, 0.3, 0.05, 0.3, -5.1, 700.0]  # the one before the last is picked an hour earlier
+    times = pd.to_datetime(begin + events + late, unit="s", utc=True)
+    pd.DataFrame({"trace_id": "UW.SHW.", "phase": "P", "time": times}).to_csv(picks, index=False)
+    args = Arguments(
+        picks=str(picks), reference=str(reference), start="2022-02-06T13:00", end="2022-02-08T05:00", tolerances=[0.1, 6.0],
+        evaluation=str(folder),
+    )  # fmt: skip
+    before = len(read_evaluation(folder).metrics)
+    for _ in range(2):  # the second time replaces the first
+        main(args)
+    known = read_evaluation(folder).metrics
+    rows = {(row.phase, row.metric): row for row in known if row.protocol == "continuous"}
+    assert len(known) == before + len(rows) == before + 2 * 2 * 4
+    assert rows["P", "recall_at_0.1"].value == rows["P", "f1_at_0.1"].value == pytest.approx(0.4)
+    assert rows["P", "recall_at_6"].value == rows["P", "precision_at_6"].value == pytest.approx(0.9)
+    assert rows["P", "false_per_station_hour_at_6"].value == pytest.approx(1 / 40)
+    assert rows["P", "recall_at_0.1"].low < 0.4 < rows["P", "recall_at_0.1"].high
+    assert rows["P", "recall_at_0.1"].events == 10
+    assert rows["P", "false_per_station_hour_at_0.1"].events == 40
+    assert rows["S", "f1_at_6"].note.startswith("undefined: the reference has no S")
+    assert "Continuous records: P F1 at 0.1 s" not in (folder / "report.html").read_text()
+    assert "F1 at 0.1 s" in (folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
