@@ -68,7 +68,7 @@ class WaveModule(pl.LightningModule):
         numbers = [value.detach().float() for value in (*weighted.values(), *output.gauges.values(), *repaired.values())]
         scale = (
             [count] * len(weighted)
-            + [count.new_tensor(1.0 / world_size())] * len(output.gauges)
+            + [count.new_full((), 1.0 / world_size())] * len(output.gauges)
             + [count.new_ones(())] * len(repaired)
         )
         tallied = [part.detach().float() for pair in output.tallies.values() for part in pair]

@@ -61,8 +61,8 @@ class EQTransformerLoss(PickLoss):
         heads = torch.cat([base, scores[..., :2] - base], -1)
         lasts, certain = earthquake(labels, known)
         targets = torch.cat([lasts[..., None].float(), labels[..., :2].float()], -1)
-        weights = scores.new_tensor([self.cfg.detection, self.cfg.p, self.cfg.s])
-        weights = weights * torch.cat([certain[:, None], known], 1)
+        # products with numbers, not a tensor of them: that would be copied to the device, and wait for it
+        weights = torch.stack([self.cfg.detection * certain, self.cfg.p * known[:, 0], self.cfg.s * known[:, 1]], 1)
         each = (F.binary_cross_entropy_with_logits(heads, targets, reduction="none") * weights[:, None]).sum(-1)
         where = (valid & known.any(1, keepdim=True)).float()
         count = where.sum()
