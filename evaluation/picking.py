@@ -15,7 +15,7 @@ from evaluation.examples import choose as choose_examples
 from evaluation.examples import write_examples
 from evaluation.picker import Picker
 from evaluation.predict import ClassicalJudge, Judge, PickerJudge, predict, write_predictions
-from evaluation.records import DEV, Records
+from evaluation.records import Records
 from evaluation.scoring import ALL, Bootstrap, Row, Scored, as_table, score_tasks
 from evaluation.stability import SHIFTS, stability
 from evaluation.target_files import find_traces, read_targets, write_targets
@@ -143,10 +143,8 @@ def _picked(
     """What only a model with probabilities has: thresholds of P and S, stability, examples."""
     peaks = dev_peaks(judge.picker, records, advance=_named(advance, "thresholds on dev", None))
     cuts, reached, result.undecided = choose_cuts(peaks)
-    dev = records.of_split(DEV)
-    for number, phase in enumerate(peaks):
-        events = np.repeat(records.catalogue.event[dev], (records.phase[dev] == number).sum(1))
-        scored = Scored("picks", "dev", ALL, phase, events, "peaks within 0.5 s of labelled arrivals of dev")
+    for phase, some in peaks.items():
+        scored = Scored("picks", "dev", ALL, phase, some.event, "peaks within 0.5 s of labelled arrivals of dev")
         why = result.undecided.get(phase, "")
         result.rows += [
             scored.stated("threshold", cuts.get(phase, np.nan), why),

@@ -34,12 +34,17 @@ class Peaks:
     Attributes:
         score: ``n``, probability at each peak.
         hit: ``n`` bool, the highest peak within the tolerance of an arrival, one an arrival.
-        arrivals: number of labelled arrivals.
+        event: ``m``, the event of each labelled arrival.
     """
 
     score: np.ndarray
     hit: np.ndarray
-    arrivals: int
+    event: np.ndarray
+
+    @property
+    def arrivals(self) -> int:
+        """Number of labelled arrivals."""
+        return len(self.event)
 
 
 def peaks_of(chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +133,7 @@ def dev_peaks(
     traces = traces[any_label[traces]]
     if len(traces) > most:
         traces = np.sort(np.random.default_rng(seed).choice(traces, most, replace=False))
-    found: dict[str, list[tuple[np.ndarray, np.ndarray, int]]] = {phase: [] for phase in PHASES}
+    found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {phase: [] for phase in PHASES}
     for low in range(0, len(traces), 16):
         some = traces[low : low + 16]
         for trace, chance in zip(some.tolist(), read_traces(picker, records, some), strict=True):
@@ -136,14 +141,15 @@ def dev_peaks(
                 if records.known[trace, number]:
                     onsets = records.onset[trace][records.phase[trace] == number]
                     at, score = peaks_of(chance[:, number])
-                    found[phase].append((score, match(at, score, onsets), len(onsets)))
+                    event = np.full(len(onsets), records.catalogue.event[trace])
+                    found[phase].append((score, match(at, score, onsets), event))
         advance(len(some))
     empty = np.empty(0)
     return {
         phase: Peaks(
             np.concatenate([empty, *(score for score, _, _ in each)]),
             np.concatenate([empty.astype(bool), *(hit for _, hit, _ in each)]),
-            sum(count for _, _, count in each),
+            np.concatenate([empty.astype(np.int64), *(event for _, _, event in each)]),
         )
         for phase, each in found.items()
     }
