@@ -11,9 +11,10 @@ from evaluation.figures import matrices
 from evaluation.figures.panels import Curve, Curves, Dot, Dots, Matrix
 from evaluation.reporting import words
 from evaluation.reporting.comparison import Comparison, Key, Mean, Model, headlines
+from evaluation.reporting.folder import Evaluation
 from evaluation.reporting.page import Block, Cell, Figure, Page, Section, Table, Words
 from evaluation.reporting.pairs import Difference
-from evaluation.reporting.single import fraction
+from evaluation.reporting.single import UNTRAINED, fraction
 from evaluation.reporting.tables import shown, together
 from evaluation.reporting.words import Unit
 
@@ -37,8 +38,9 @@ def page(compared: Comparison, reference: Model, found: Sequence[Difference], ap
         *_labels(compared),
         *_across(compared),
     ]
-    runs = sum(len(own) for own in compared.runs.values())
-    facts = [("models", f"{len(compared.runs)}"), ("runs", f"{runs}"), ("reference", names[reference])]
+    evaluations, runs = (sum(map(len, each)) for each in (compared.runs.values(), map(_seeds, compared.runs.values())))
+    counts = [("models", len(compared.runs)), ("runs", runs), ("evaluations", evaluations)]
+    facts = [*((name, f"{count}") for name, count in counts), ("reference", names[reference])]
     title = f"Comparison of {len(compared.runs)} model{'s' if len(compared.runs) > 1 else ''}"
     return Page(title, facts, _findings(names, reference, found), _caveats(compared), sections)
 
@@ -134,12 +136,18 @@ def _models(compared: Comparison) -> Table:
     names, body = compared.names(), []
     for model, runs in compared.runs.items():
         sizes = sorted({run.run["parameters"] for run in runs if isinstance(run.run.get("parameters"), int)})
-        seeds = ", ".join(str(run.run["seed"]) for run in runs)
+        seeds = _seeds(runs)
         share = fraction(model.fraction)
         size = ", ".join(f"{number:,}" for number in sizes) or "not stated"
-        told = (model.init or "not stated", model.trained_on or "not stated", share, size, f"{len(runs)}", seeds)
+        trained_on = "nothing" if model.init == UNTRAINED else model.trained_on or "not stated"
+        told = (model.init or "not stated", trained_on, share, size, f"{len(seeds)}", ", ".join(seeds))
         body.append([Cell(names[model], head=True), *(Cell(text) for text in told)])
     return Table("What is compared.", ["model", "start", "trained on", "labels", "parameters", "runs", "seeds"], body)
+
+
+def _seeds(runs: Sequence[Evaluation]) -> list[str]:
+    """The seed of each run: one that was evaluated on several data sets is still one."""
+    return [seed for _, seed in dict.fromkeys((str(run.run["run_id"]), str(run.run["seed"])) for run in runs)]
 
 
 def _overview(compared: Comparison) -> Figure:
@@ -256,9 +264,10 @@ def _caveats(compared: Comparison) -> list[str]:
     made_up = sorted({source for _, source, _, _ in compared.keys if "synthetic" in source.lower()})
     if made_up:
         told.append(f"Evaluated on synthetic data ({', '.join(made_up)}): a simulation, not the Earth.")
-    lone = [names[model] for model, runs in compared.runs.items() if len(runs) < 3]
+    seeds = {model: set(_seeds(runs)) for model, runs in compared.runs.items() if model.init != UNTRAINED}
+    lone = [names[model] for model, own in seeds.items() if len(own) < 3]
     if lone:
-        told.append(f"Fewer than three runs of {'; '.join(lone)}: how much a seed matters is not known.")
+        told.append(f"Fewer than three seeds of {'; '.join(lone)}: how much a seed matters is not known.")
     sizes = {model: {key for (other, key) in compared.means if other == model} for model in compared.runs}
     if len({frozenset(keys) for keys in sizes.values()}) > 1:
         told.append("Not every model was evaluated on everything: where one was not, the tables say so.")

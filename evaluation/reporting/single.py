@@ -119,7 +119,9 @@ def start(run: Mapping[str, Any]) -> str:
 
 def fraction(value: Any) -> str:
     """A share of labels in words."""
-    return f"{100 * float(value):g} %" if isinstance(value, int | float) and value > 0 else "not stated"
+    if isinstance(value, int | float) and value >= 0:
+        return f"{100 * float(value):g} %" if value else "none"
+    return "not stated"
 
 
 def listed(names: Sequence[str]) -> str:

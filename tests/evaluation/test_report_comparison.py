@@ -236,3 +236,21 @@ def test_all_sources_of_two_data_sets_are_two_things(tmp_path):
     assert [folder.name for folder in find([tmp_path / "run"])] == ["regional", "synthetic"]
     made = comparison.compare([read(folder) for folder in find([tmp_path / "run"])])
     assert {key[1] for key in made.keys if key[1].startswith("all")} == {"all of regional", "all of synthetic"}
+
+
+def test_a_run_on_two_data_sets_is_one_run_and_one_seed(tmp_path):
+    sets = ["data/regional", "data/stead", "data/ethz"]
+    made = [write_picking(tmp_path / name, dataset=[name], rows=30, examples=1) for name in sets]
+    other = {"experiment_name": "baseline/ar_pick", "init": "untrained", "training_fraction": 0.0, "training_sets": []}
+    made.append(write_picking(tmp_path / "classical", rows=30, examples=1, **other))
+    for folder, source in zip(made, sets, strict=False):
+        table = pd.read_csv(folder / "metrics.csv")
+        table.assign(source=table["source"] + source).to_csv(folder / "metrics.csv", index=False)
+    compared = comparison.compare([read(folder) for folder in made])
+    page = comparing.page(compared, next(iter(compared.runs)), [], [])
+    assert dict(page.facts) | {"runs": "2", "evaluations": "4"} == dict(page.facts)
+    small, classical = ([cell.text for cell in row] for row in page.sections[0].blocks[0].rows)
+    assert small[-2:] == ["1", "0"]
+    assert classical[2:4] == ["nothing", "none"]
+    (told,) = [text for text in page.caveats if "seeds" in text]
+    assert told.startswith("Fewer than three seeds of xlstm/small:")
