@@ -56,7 +56,8 @@ def write_examples(picker: Picker, records: Records, rows: pd.DataFrame, kinds: 
     """Write ``examples.npz``: K windows as the picker sees them, with all their arrivals.
 
     ``wave`` K C L float32 normalised (C 3, or 1 where the picker reads Z alone), ``probabilities`` K L 3, ``onsets`` K P (samples
-    in the window, −1: none), ``phases`` K P (0 P, 1 S, −1 none), ``source``, ``trace_name``, ``kind`` K str, ``rate``.
+    in the window, −1: none), ``phases`` K P (0 P, 1 S, −1 none), ``known`` K 2 (whether P, S of the trace is labelled),
+    ``source``, ``trace_name``, ``kind`` K str, ``rate``.
 
     Args:
         picker: the model.
@@ -79,6 +80,7 @@ def write_examples(picker: Picker, records: Records, rows: pd.DataFrame, kinds: 
         probabilities=picker(raw).float().cpu().numpy(),
         onsets=np.where(there, onset, -1).astype(np.int64),
         phases=np.where(there, records.phase[traces], -1).astype(np.int64),
+        known=records.known[traces],
         source=records.source[traces].astype(str),
         trace_name=rows["trace_name"].to_numpy().astype(str),
         kind=np.array(kinds, dtype=str),

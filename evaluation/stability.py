@@ -1,4 +1,8 @@
-"""Whether a pick stays where it is as the beginning of what the model sees moves by a few samples."""
+"""Whether a pick stays where it is as the beginning of what the model sees moves by a few samples.
+
+A strict measure, of one window by itself. Picks of continuous records are means over overlapping windows that lie on a grid of
+absolute time, see :mod:`evaluation.sliding`: but for the ends they do not depend on where a file begins.
+"""
 
 from collections.abc import Callable, Mapping
 

@@ -3,6 +3,7 @@
 Letters: L samples, P arrivals a trace.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,9 @@ def arrivals(onsets: NDArray, phases: NDArray, rate: float) -> list[Arrival]:
     return sorted((Arrival(_LETTERS[int(phase)], float(onset) / rate) for onset, phase in pairs), key=lambda a: a.time)
 
 
-def verdict(truth: list[Arrival], found: list[Pick], probabilities: NDArray, rate: float) -> list[str]:
+def verdict(
+    truth: list[Arrival], found: list[Pick], probabilities: NDArray, rate: float, unlabelled: Sequence[str] = ()
+) -> list[str]:
     """What is right and wrong with the picks of a window, one sentence each, the labelled arrivals first.
 
     Args:
@@ -70,6 +73,7 @@ def verdict(truth: list[Arrival], found: list[Pick], probabilities: NDArray, rat
         found: picks.
         probabilities: ``L 3``; says how near a missed phase came.
         rate: in Hz.
+        unlabelled: phases that nobody looked for in this trace: a pick of one is neither right nor wrong.
     """
     told, used = [], set()
     for arrival in truth:
@@ -93,7 +97,8 @@ def verdict(truth: list[Arrival], found: list[Pick], probabilities: NDArray, rat
             told.append(f"{arrival.phase} at {arrival.time:.1f} s missed: its probability reaches {best:.2f} there")
     for n, pick in enumerate(found):
         if n not in used:
-            told.append(f"{pick.phase} picked at {pick.time:.1f} s ({pick.probability:.2f}) where none is labelled")
+            why = f"where nobody looked for {pick.phase}" if pick.phase in unlabelled else "where none is labelled"
+            told.append(f"{pick.phase} picked at {pick.time:.1f} s ({pick.probability:.2f}) {why}")
     return told or ["no arrival is labelled and none is picked"]
 
 

@@ -42,6 +42,7 @@ class Examples:
         probabilities: ``K L 3`` of P, S and noise.
         onsets: ``K P`` samples, −1 where there is none.
         phases: ``K P``, 0 for P, 1 for S.
+        known: ``K 2`` bool, whether P (S) of the trace is labelled; True where the file does not say.
         source, trace_name, kind: ``K`` texts; kind is ``typical`` or ``worst``.
         rate: in Hz.
     """
@@ -50,6 +51,7 @@ class Examples:
     probabilities: NDArray
     onsets: NDArray
     phases: NDArray
+    known: NDArray
     source: NDArray
     trace_name: NDArray
     kind: NDArray
@@ -241,6 +243,7 @@ def _examples(path: Path) -> Examples:
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in names if name not in file]
             arrays = {name: file[name] for name in names if name in file}
+            known = file.get("known")
             rate = float(file["rate"]) if "rate" in file else 100.0
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}). Make it again: {MAKE}") from error
@@ -249,7 +252,7 @@ def _examples(path: Path) -> Examples:
     wave, chance = arrays["wave"], arrays["probabilities"]
     if chance.shape != (len(wave), wave.shape[2], 3) or arrays["onsets"].shape != arrays["phases"].shape:
         raise DataError(f"{path}: waves {wave.shape} and probabilities {chance.shape} do not fit, they are K 3 L and K L 3")
-    return Examples(**arrays, rate=rate)
+    return Examples(**arrays, known=np.ones((len(wave), 2), bool) if known is None else known, rate=rate)
 
 
 def _confusion(path: Path) -> Confusion:

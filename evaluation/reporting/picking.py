@@ -82,7 +82,8 @@ def records(found: Evaluation, kind: str) -> list[Block]:
         chance, rate = examples.probabilities[row], examples.rate
         truth = waveforms.arrivals(examples.onsets[row], examples.phases[row], rate)
         picked = waveforms.picks(chance, dict(found.thresholds), rate)
-        verdict = "; ".join(waveforms.verdict(truth, picked, chance, rate))
+        unlabelled = [phase for phase, known in zip("PS", examples.known[row], strict=True) if not known]
+        verdict = "; ".join(waveforms.verdict(truth, picked, chance, rate, unlabelled))
         plot = waveforms.draw(examples.wave[row], chance, truth, picked, rate)
         cuts = ", ".join(f"{phase} {found.thresholds[phase]:.2f}" for phase in ("P", "S") if phase in found.thresholds)
         text = f"{shown(str(examples.source[row]))}, {examples.trace_name[row]}.{f' Thresholds: {cuts}.' if cuts else ''}"

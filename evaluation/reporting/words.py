@@ -60,7 +60,11 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "Calibration",
         "Where a window's highest probability is 0.8, is an arrival within half a second of it in 80 % of the cases?",
     ),
-    "stability": Protocol("Stability", "Does a pick stay where it is as the window's start moves?"),
+    "stability": Protocol(
+        "Stability",
+        "Does a pick stay where it is as the window's start moves? Asked of one window by itself: picks of continuous records "
+        "come from overlapping windows on a fixed grid of time, and but for its ends do not depend on where a file begins.",
+    ),
     "continuous": Protocol(
         "Continuous records", "Picks are matched one to one with those of an analyst, of the same phase and station."
     ),

@@ -236,6 +236,17 @@ def test_verdicts_say_what_went_wrong(places, said):
     assert waveforms.verdict(truth, waveforms.picks(chance, {}, 100.0), chance, 100.0) == said
 
 
+def test_a_pick_of_a_phase_that_nobody_looked_for_is_no_mistake(tmp_path):
+    folder = write_picking(tmp_path / "run", examples=1, rows=30)
+    with np.load(folder / "examples.npz") as file:
+        arrays = dict(file)
+    late = arrays["phases"] == 1
+    arrays["phases"], arrays["onsets"] = np.where(late, -1, arrays["phases"]), np.where(late, -1, arrays["onsets"])
+    for known, said in ((True, "where none is labelled"), (False, "where nobody looked for S")):
+        np.savez(folder / "examples.npz", **arrays, known=np.array([[True, known]] * len(late)))
+        assert said in report.write(folder).read_text()
+
+
 def test_picks_at_the_very_edge_and_above_their_threshold_only():
     chance = bump([(0, 0), (0, 400)]) * np.array([0.5, 1, 1])
     assert [pick.time for pick in waveforms.picks(chance, {"P": 0.4}, 100.0)] == [0.0, 4.0]
