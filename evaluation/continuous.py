@@ -108,7 +108,9 @@ def compare(picks: pd.DataFrame, reference: pd.DataFrame, *, tolerance: float, h
 
 
 def read_picks(path: str) -> pd.DataFrame:
-    """A CSV of picks as ``station`` (network.station), ``phase`` (first letter, P or S) and ``time`` (seconds since 1970, UTC).
+    """A CSV of picks as ``station`` (network.station), ``phase`` (first letter, P or S), ``time`` (s since 1970, UTC) and ``on``.
+
+    ``on`` is what of the station was picked, location and instrument, "" where the file does not say.
 
     Raises:
         DataError: unreadable, without the columns, or with a time or phase that cannot be meant.
@@ -126,16 +128,17 @@ def read_picks(path: str) -> pd.DataFrame:
         )
     stamp = "timestamp" if own else "time"
     if own:
-        station = [f"{network}.{code}" for network, code in zip(table["network"], table["station"], strict=True)]
+        station, on = [f"{network}.{code}" for network, code in zip(table["network"], table["station"], strict=True)], ""
     else:
         station = [".".join(str(code).split(".")[:2]) for code in table["trace_id"]]
+        on = table["trace_id"] + ("." + table["instrument"] if "instrument" in table else "")
     phase = np.array([str(word).strip()[:1].upper() for word in table["phase"]], dtype=object)
     time = frames.numbers(table, stamp) if own else _seconds([str(word) for word in table[stamp]])
     wrong = np.isnan(time) | ~np.isin(phase.astype(str), ["P", "S"])
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(f"{path}, row {row + 1}: phase '{table['phase'][row]}' at '{table[stamp][row]}' is no pick of P or S")
-    return pd.DataFrame({"station": station, "phase": phase, "time": time})
+    return pd.DataFrame({"station": station, "phase": phase, "time": time, "on": on})
 
 
 def _seconds(times: list[str]) -> np.ndarray:
@@ -197,6 +200,10 @@ def main(args: Arguments) -> None:
     if any(record.outside):
         told = "{:,} picks and {:,} reference picks lie outside the record: not compared".format(*record.outside)
         out.print(told, markup=False)
+    for station, instruments in record.picks.groupby("station")["on"].unique().items():
+        if len(instruments) > 1:
+            told = f"{station} was picked on {', '.join(sorted(instruments))}: each counts, though an arrival has one reference"
+            out.print(f"{told}. Pick one of them for a fair comparison", markup=False, soft_wrap=True)
     if args.output:
         found.to_csv(args.output, index=False)
     if args.evaluation:

@@ -105,6 +105,16 @@ def test_what_is_undefined_says_so_and_what_lies_outside_is_told(tmp_path, capsy
     assert "nan" not in said
 
 
+def test_a_station_picked_on_several_instruments_is_told(tmp_path, capsys):
+    picks, reference = written(tmp_path)
+    args = Arguments(picks=str(picks), reference=str(reference), start="2022-02-06T15:00", end="2022-02-06T17:00")
+    main(args)
+    assert "each counts" not in capsys.readouterr().out
+    pd.read_csv(picks).assign(instrument=["HH", "EN", "HH", "HH", "HH"]).to_csv(picks, index=False)
+    main(args)
+    assert "UW.SHW was picked on UW.SHW..EN, UW.SHW..HH: each counts" in capsys.readouterr().out
+
+
 def test_figures_join_an_evaluation_with_intervals_over_station_hours(tmp_path):
     begin, events = 1644152400.0, 3600.0 * np.arange(0, 40, 4) + 5
     reference, picks, folder = tmp_path / "manual.csv", tmp_path / "picks.csv", write_picking(tmp_path / "run", rows=30)
