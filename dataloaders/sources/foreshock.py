@@ -11,7 +11,7 @@ import torch
 
 from dataloaders.batch import Batch, DataSpec, Target
 from dataloaders.contracts import SOURCES, Source, Split
-from dataloaders.foreshock.classes import class_names
+from dataloaders.foreshock.classes import VISSO, class_names
 from dataloaders.foreshock.sequence import ClassesConfig, EventPart, sort_traces
 from dataloaders.foreshock.write import EVENT_COLUMN, P_COLUMN, SEQUENCE_COLUMN, TIME_COLUMN
 from dataloaders.sets.catalogue import open_sets
@@ -74,6 +74,7 @@ class Foreshock(Source):
         self.p_sample = metadata[P_COLUMN]
         columns = metadata[EVENT_COLUMN], metadata[TIME_COLUMN], metadata[SEQUENCE_COLUMN]
         self.sorted = sort_traces(cfg, *columns, self.catalogue.event)
+        self.visso = metadata[SEQUENCE_COLUMN] == VISSO
 
     def part(self, split: Split) -> EventPart:
         """Windows of a split."""
@@ -84,10 +85,13 @@ class Foreshock(Source):
 
     def describe(self) -> str:
         """Traces of each class and split, and how many are unused."""
-        spare = int((self.sorted.label < 0).sum())
-        equal = f"; {spare:,} traces left out, to make foreshocks and aftershocks equally many" if spare else ""
-        head = f"foreshock_aftershock, {self.cfg.path}: {len(self.catalogue):,} traces{equal}"
-        return f"{head}\n{self.sorted.table(self.spec.classes)}"
+        head, unused = f"foreshock_aftershock, {self.cfg.path}: {len(self.catalogue):,} traces", self.sorted.label < 0
+        reasons = {
+            "traces left out, to make foreshocks and aftershocks equally many": unused & ~self.visso,
+            "traces of Visso left out, a class of 9 alone": unused & self.visso,
+        }
+        left_out = "".join(f"; {count:,} {reason}" for reason, which in reasons.items() if (count := int(which.sum())))
+        return f"{head}{left_out}\n{self.sorted.table(self.spec.classes)}"
 
 
 def read_columns(path: str) -> dict[str, np.ndarray]:

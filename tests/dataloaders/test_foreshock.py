@@ -147,7 +147,9 @@ def test_batches_carry_the_class_of_their_event(converted):
         assert batch.wave.shape == (len(part), 256, 3)
         assert batch.valid.all()
         assert len(part.event) == len(part.label) == len(part)
-    assert "6 traces left out, to make foreshocks and aftershocks equally many" in source.describe()
+    equal = "6 traces left out, to make foreshocks and aftershocks equally many"
+    assert f"60 traces; {equal}\n" in source.describe()
+    assert f"60 traces; {equal}; 6 traces of Visso left out" in opened(converted, classes=8).describe()
 
 
 def test_windows_begin_before_p_the_same_ones_outside_training(converted):
