@@ -43,7 +43,7 @@ class ForeshockSyntheticConfig(ClassesConfig):
     simulation_seed: int = 42
     """Which earthquakes and which station; not the run's seed. 0 or more."""
     change: float = 1.0
-    """Strength of the change in attenuation and stress drop: 0 leaves nothing to learn, 1 is the default."""
+    """Strength of the change in attenuation and stress drop, and of what sets Visso apart: 0 leaves nothing to learn."""
     distance_km: float = 30.0
     """Epicentral distance of the source region from the station."""
 
@@ -185,7 +185,7 @@ def placed(scene: Scene, cfg: ForeshockSyntheticConfig, timeline: Timeline, numb
     quakes = scene.quakes
     dice = Dice(cfg.simulation_seed, numbers + FIRST_NUMBER, "foreshock/quake", 24)
     days, visso = timeline.days[numbers], timeline.sequence[numbers] == VISSO
-    distance = cfg.distance_km + dice.normal(0, 1.5) + np.where(visso, _VISSO_SHIFT_KM, 0.0)
+    distance = cfg.distance_km + dice.normal(0, 1.5) + np.where(visso, _VISSO_SHIFT_KM * cfg.change, 0.0)
     depth = np.clip(8 + dice.normal(0, 1.5), 3.0, 15.0)
     quality = along(days, _QUALITY, cfg.change) * np.where(visso, _VISSO_QUALITY**cfg.change, 1.0) * np.exp(dice.normal(0, 0.12))
     stress = 1e6 * along(days, _STRESS_MPA, cfg.change) * np.exp(dice.normal(0, 0.6))

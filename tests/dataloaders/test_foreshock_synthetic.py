@@ -61,6 +61,18 @@ def test_attenuation_and_stress_drop_change_through_the_mainshock():
     assert stress[1] > 4 * stress[2]
 
 
+@pytest.mark.parametrize(("change", "kilometres"), [(1.0, 6.0), (0.0, 0.0)])
+def test_visso_lies_apart_only_where_something_changes(change, kilometres):
+    source = opened(events=400, change=change)
+    cfg, number = source.cfg, np.arange(900)
+    scene = Simulator(_simulator_config(cfg), cfg.simulation_seed).draw(number + FIRST_NUMBER)
+    quakes = placed(scene, cfg, source.timeline, number).quakes
+    visso = source.timeline.sequence == "visso"
+    assert abs(quakes.distance[visso].mean() - quakes.distance[~visso].mean() - kilometres) < 0.5
+    if change == 0:
+        assert abs(np.log(quakes.quality[visso]).mean() - np.log(quakes.quality[~visso]).mean()) < 0.05
+
+
 def test_a_trace_depends_on_its_number_alone():
     one, other = opened(seed=1).part(Split.test), opened(seed=2, training_fraction=0.2).part(Split.test)
     batch = one.__getitems__([(0, 3), (0, 5)])
