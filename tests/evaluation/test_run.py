@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from composing import composed
 
 from dataloaders.batch import PICK_CLASSES, DataSpec, Target
-from dataloaders.simulator import SimulatorConfig
+from dataloaders.simulator import Simulator, SimulatorConfig
 from evaluation.bootstrap import aligned, paired_difference
 from evaluation.metrics import residuals
 from evaluation.own_data import simulated_set
@@ -128,6 +129,21 @@ def test_simulated_data_are_written_once_and_called_synthetic(picker_run, tmp_pa
     assert simulated_set(SimulatorConfig(), 42, 40, pytest.fail) == files[0].parent
     assert files[0].stat().st_mtime_ns == written
     assert simulated_set(SimulatorConfig(trace_samples=1000), 1, 10, lambda count: None) != files[0].parent
+
+
+def test_a_set_that_an_earlier_simulator_wrote_is_not_taken_for_this_ones(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    settings = SimulatorConfig(trace_samples=1000)
+    now = simulated_set(settings, 1, 10, lambda count: None)
+
+    class Earlier(Simulator):
+        def __call__(self, number):
+            made = super().__call__(number)
+            return replace(made, wave=made.wave * 2)
+
+    for place in ("evaluation.own_data", "dataloaders.synthesise"):
+        monkeypatch.setattr(f"{place}.Simulator", Earlier)
+    assert simulated_set(settings, 1, 10, lambda count: None) != now
 
 
 def test_a_pretraining_checkpoint_is_sent_elsewhere(tmp_path):
