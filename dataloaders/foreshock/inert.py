@@ -7,8 +7,9 @@ unpickling code matter.
 """
 
 import pickle
+import pickletools
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import IO, Any, ClassVar, NoReturn
 
 from utils.errors import DataError
 
@@ -103,6 +104,17 @@ class RefusedError(Exception):
     """A pickle named a global that data frames do not need; the text is its name."""
 
 
+def _demand_modest(file: IO[bytes]) -> None:
+    """Refuse places in the memo that no pickler counts up to: a few bytes would take all memory, since the memo is an array.
+
+    Raises:
+        pickle.UnpicklingError: such a place; :data:`BROKEN` where the file is no pickle.
+    """
+    for done, (code, place, _) in enumerate(pickletools.genops(file)):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(place, int) and place > done:
+            raise pickle.UnpicklingError(f"place {place} of a memo of at most {done}")
+
+
 def read_inert(path: Path) -> Any:
     """The content of a pickle as builtins and records; nothing in it is executed.
 
@@ -111,6 +123,8 @@ def read_inert(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
+            _demand_modest(file)
+            file.seek(0)
             return _Unpickler(file).load()
     except RefusedError as refused:
         raise DataError(

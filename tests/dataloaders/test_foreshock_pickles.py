@@ -156,6 +156,14 @@ MALFORMED = [
 ]
 
 
+@pytest.mark.parametrize("put", [b"r" + (2**30).to_bytes(4, "little"), b"p1073741824\n", b"q\xff"])
+def test_a_few_bytes_do_not_take_all_memory(nest, put):
+    file = nest / "memo.pkl"
+    file.write_bytes(b"\x80\x02N" + put + b".")
+    with pytest.raises(DataError, match=r"place .* of a memo"):
+        read_inert(file)
+
+
 @pytest.mark.parametrize("number", range(len(MALFORMED)))
 def test_cells_of_an_unknown_form_are_no_value_and_no_crash(nest, number):
     file = nest / "cell.pkl"
