@@ -227,8 +227,11 @@ def export(args: Arguments) -> list[Path]:
     about = f"{args.about} WaveXLSTM, experiment {config['experiment_name']}, data {data}. Thresholds: {chosen.told}.".strip()
     folders = [Path(args.output).expanduser(), *([Path(WaveXLSTMPicker._model_path())] if args.cache else [])]
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        model.save(folder / name, about, VERSION)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            model.save(folder / name, about, VERSION)
+        except OSError as error:
+            raise DataError(f"output {folder}: cannot be written ({error}). Give another one.") from error
     out = console()
     out.print(f"thresholds: {chosen.told}", markup=False)
     out.print(f"written: {folders[0] / name}.json.v{VERSION} and .pt.v{VERSION}", markup=False, soft_wrap=True)

@@ -66,24 +66,30 @@ class Parts:
         restart: throw away what is there.
 
     Raises:
-        DataError: the folder holds parts of other settings.
+        DataError: the folder holds parts of other settings, or cannot be written.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, restart: bool) -> None:
         self.folder = folder
         if restart and folder.exists():
             shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         stated = folder / "settings.json"
-        if stated.exists():
-            before = json.loads(stated.read_text())
+        before = _read(stated)
+        if before is None:
+            for part in folder.glob("station.*.json"):  # of nobody knows which settings
+                part.unlink()
+        else:
             changed = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
             if changed:
                 raise DataError(
                     f"{folder}: holds stations picked with another {', '.join(changed)}. Say restart=true to pick all again, or "
                     "give another output."
                 )
-        _write(stated, dict(settings))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(stated, dict(settings))
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written ({error}). Give another output.") from error
 
     def _file(self, station: str) -> Path:
         return self.folder / f"station.{station}.json"
@@ -91,11 +97,9 @@ class Parts:
     def read(self, station: str, fingerprint: str) -> Part | None:
         """A finished station; None where it is not, or its files have changed (then its part is deleted)."""
         file = self._file(station)
-        if not file.exists():
-            return None
-        content = json.loads(file.read_text())
-        if content.pop("fingerprint") != fingerprint:
-            file.unlink()
+        content = _read(file)
+        if content is None or content.pop("fingerprint") != fingerprint:
+            file.unlink(missing_ok=True)
             return None
         rows = from_table(pd.DataFrame(content.pop("picks"), columns=list(COLUMNS)))
         return Part(**{**content, "picks": rows, "skipped": [tuple(pair) for pair in content["skipped"]]})
@@ -113,6 +117,14 @@ class Parts:
     def remove(self) -> None:
         """Delete all parts: the output is written."""
         shutil.rmtree(self.folder)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """What :func:`_write` wrote; None where there is nothing, or what a computer that went down left of it."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:

@@ -255,6 +255,12 @@ def test_thresholds_of_the_runs_only_evaluation_are_taken_and_it_is_said(xlstm, 
     assert export.evaluated(file, str(one))[0]["S"] == (0.62, "from regional")
 
 
+def test_an_output_that_cannot_be_written_is_an_error_to_read(xlstm, tmp_path):
+    file = save_checkpoint(xlstm, tmp_path / "run.ckpt")
+    with pytest.raises(DataError, match=r"output .*run\.ckpt/out: cannot be written"):
+        export.export(export.Arguments(checkpoint=str(file), output=str(file / "out")))
+
+
 def test_a_low_threshold_does_not_round_to_none(xlstm):
     assert export.bridge(xlstm, {"P": 0.00003, "S": 0.5}).default_args == {"P_threshold": 3e-05, "S_threshold": 0.5}
 

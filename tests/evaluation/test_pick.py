@@ -194,6 +194,17 @@ def test_a_damaged_file_is_told_and_the_others_are_picked(checkpoint, archive, t
     assert "not used" in capsys.readouterr().out
 
 
+def test_parts_that_a_crash_left_empty_are_picked_again_and_no_folder_is_told(checkpoint, archive, tmp_path):
+    parts = tmp_path / "picks.csv.parts"
+    parts.mkdir()
+    (parts / "settings.json").write_text("")
+    (parts / "station.XX.CCC.json").write_text('{"fingerprint": "of other settings"}')
+    run(checkpoint, archive / "one*", output=tmp_path / "picks.csv")
+    assert {pick.station for pick in picks_of.read(tmp_path / "picks.csv")} == {"XX.CCC"}
+    with pytest.raises(DataError, match=r"picks\.csv/p\.csv\.parts: cannot be written"):
+        run(checkpoint, archive, output=tmp_path / "picks.csv" / "p.csv")
+
+
 def test_what_a_damaged_file_still_holds_is_picked_and_its_end_is_missed_aloud(checkpoint, archive, tmp_path, capsys, recwarn):
     damaged = archive / "two [copy].mseed"
     whole = record("DMG", 9, samples=60_000)
