@@ -159,7 +159,7 @@ class Arguments:
     device: str = "auto"
     """cpu, cuda or auto."""
     output: str | None = None
-    """Folder of the evaluation; null is evaluation/seeds in the first run folder."""
+    """Folder of the evaluation; null is seeds beside the first run folder."""
 
     def __post_init__(self) -> None:
         """State the ranges."""
@@ -175,7 +175,7 @@ def main(args: Arguments) -> None:
     """Evaluate, print the figures of test, say where they are."""
     device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
     first = checkpoints.find(args.checkpoints[0])
-    out = Path(args.output).expanduser() if args.output else run_folder(first) / "evaluation" / "seeds"
+    out = Path(args.output).expanduser() if args.output else run_folder(first).parent / "seeds"
     asked = {"dataset_name": [args.dataset]} if args.dataset else None
     rows = evaluate(args.checkpoints, asked, out, device, Bootstrap(args.rounds))
     table = Table(title="test split, 95 % intervals over events")

@@ -24,6 +24,9 @@ class Bars:
         return self._advance
 
     def __exit__(self, *about: object) -> None:
+        for task in self._bars.tasks:
+            if task.total is None:  # known now that it is done
+                self._bars.update(task.id, total=task.completed)
         self._bars.stop()
 
     def _advance(self, what: str, count: int, total: int | None) -> None:
