@@ -100,7 +100,9 @@ def _add_events(wave: np.ndarray, events: int, station: int, seed: int) -> pd.Da
     """Add earthquakes to ``3 L`` counts in place; their onsets in samples."""
     if not events:
         return pd.DataFrame({"phase": [], "sample": [], "magnitude": [], "distance_km": []})
-    cfg = SimulatorConfig(trace_samples=_EVENT, noise_fraction=0.0, second_event_fraction=0.0, distance_max_km=150.0)
+    cfg = SimulatorConfig(
+        trace_samples=_EVENT, noise_fraction=0.0, second_event_fraction=0.0, distance_max_km=100.0, magnitude_min=1.5
+    )
     simulator = Simulator(cfg, seed)
     scene = simulator.draw(np.arange(events))
     scene = replace(scene, station=np.full(events, station), levels=np.full_like(scene.levels, _SILENT))
