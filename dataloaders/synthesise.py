@@ -10,25 +10,15 @@ import pandas as pd
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dataloaders.contracts import Split
-from dataloaders.sets.writing import FILES, new_files
+from dataloaders.sets.writing import BLOCK, FILES, FORMAT, new_files
 from dataloaders.simulator import RATE, Simulator, SimulatorConfig, Traces
 from dataloaders.sources.synthetic import FIRST_NUMBER
 from utils import cli
 from utils.console import console
 from utils.errors import demand
 
-_BLOCK = 1024
-"""Traces a block, as SeisBench's own writer makes them."""
 _BATCH = 128
 _SHARES = ((Split.train, 0.6), (Split.dev, 0.7), (Split.test, 1.0))
-_FORMAT = {
-    "dimension_order": "CW",
-    "component_order": "ZNE",
-    "sampling_rate": RATE,
-    "measurement": "velocity",
-    "unit": "counts",
-    "instrument_response": "not restituted",
-}
 _START = np.datetime64("2001-01-01T00:00:00.000000")
 _SPACING = np.timedelta64(120, "s")
 """Between the starts of successive traces."""
@@ -94,21 +84,21 @@ def write_set(
 def _write_waveforms(file: h5py.File, simulator: Simulator, traces: int, advance: Callable[[int], None]) -> pd.DataFrame:
     """The waveforms into a new file; returns the metadata."""
     group = file.create_group("data_format")
-    for key, value in _FORMAT.items():
+    for key, value in FORMAT.items():
         group.create_dataset(key, data=value)
     blocks, length = file.create_group("data"), simulator.cfg.trace_samples
     split, number = _numbers(traces)
     parts = []
-    for low in range(0, traces, _BLOCK):
-        count = min(_BLOCK, traces - low)
-        block = blocks.create_dataset(f"bucket{low // _BLOCK}", (count, 3, length), np.float32)
+    for low in range(0, traces, BLOCK):
+        count = min(BLOCK, traces - low)
+        block = blocks.create_dataset(f"bucket{low // BLOCK}", (count, 3, length), np.float32)
         for first in range(0, count, _BATCH):
             rows = np.arange(first, min(first + _BATCH, count))
             made = simulator(number[low + rows])
             block[rows[0] : rows[-1] + 1] = made.wave
             part = metadata(made, simulator)
             part["split"] = split[low + rows]
-            part["trace_name"] = [f"bucket{low // _BLOCK}${row},:3,:{length}" for row in rows]
+            part["trace_name"] = [f"bucket{low // BLOCK}${row},:3,:{length}" for row in rows]
             parts.append(part)
             advance(len(rows))
     return pd.concat(parts, ignore_index=True)

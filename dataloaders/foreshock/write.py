@@ -7,21 +7,11 @@ import numpy as np
 import pandas as pd
 
 from dataloaders.foreshock.records import RATE, Gathered, Record
-from dataloaders.sets.writing import FILES, new_files
+from dataloaders.sets.writing import BLOCK, FILES, FORMAT, new_files
 
 TIME_COLUMN, SEQUENCE_COLUMN, EVENT_COLUMN = "source_time_to_mainshock_s", "source_sequence", "source_id"
 P_COLUMN = "trace_p_arrival_sample"
 SKIPPED = "skipped.csv"
-_BLOCK = 1024
-"""Traces a block, as SeisBench's own writer makes them."""
-_FORMAT = {
-    "dimension_order": "CW",
-    "component_order": "ZNE",
-    "sampling_rate": RATE,
-    "measurement": "velocity",
-    "unit": "counts",
-    "instrument_response": "not restituted",
-}
 
 
 def write_set(
@@ -54,15 +44,15 @@ def write_set(
 def _write_waves(file: h5py.File, records: list[Record]) -> list[str]:
     """Blocks of equally long traces; returns the name of each trace."""
     described = file.create_group("data_format")
-    for key, value in _FORMAT.items():
+    for key, value in FORMAT.items():
         described.create_dataset(key, data=value)
     data, names = file.create_group("data"), [""] * len(records)
     lengths = np.array([record.wave.shape[1] for record in records])
     block = 0
     for length in np.unique(lengths).tolist():
         mine = np.flatnonzero(lengths == length)
-        for low in range(0, len(mine), _BLOCK):
-            numbers = mine[low : low + _BLOCK].tolist()
+        for low in range(0, len(mine), BLOCK):
+            numbers = mine[low : low + BLOCK].tolist()
             data.create_dataset(f"bucket{block}", data=np.stack([records[number].wave for number in numbers]))
             for row, number in enumerate(numbers):
                 names[number] = f"bucket{block}${row},:3,:{length}"

@@ -9,6 +9,17 @@ from utils.errors import DataError
 
 FILES = ("metadata.csv", "waveforms.hdf5")
 """What a set without chunks consists of."""
+BLOCK = 1024
+"""Traces a block, as SeisBench's own writer makes them."""
+FORMAT = {
+    "dimension_order": "CW",
+    "component_order": "ZNE",
+    "sampling_rate": 100.0,
+    "measurement": "velocity",
+    "unit": "counts",
+    "instrument_response": "not restituted",
+}
+"""Group ``data_format`` of the sets that this project writes."""
 
 
 @contextmanager
