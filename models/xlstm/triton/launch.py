@@ -1,0 +1,224 @@
+"""How the kernels are launched: tile sizes by head width, grids and arguments; nothing is timed or tuned here.
+
+Tensors are ``P X H T D`` (directions, sequences, heads, tokens, features) with any strides but that of the features, which is
+1: so both ``P X H T D`` and a view of ``P X T H D`` are read where they lie. Gates and statistics are ``P X H T`` and ``R T``.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from models.xlstm.triton.backward_kernels import key_value_scan, query_scan
+from models.xlstm.triton.forward_kernel import forward_scan
+from models.xlstm.triton.gate_kernels import gates_backward, gates_forward
+
+GATE_BLOCK = 1024
+"""Tokens of a row that a gate kernel has in registers at once."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One scan.
+
+    Attributes:
+        width: features a program owns; the padded head width for all of them.
+        warps: of a program.
+        stages: chunks in flight, the one that is worked on included.
+    """
+
+    width: int
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True)
+class Launch:
+    """All scans of one head width.
+
+    Attributes:
+        chunk: L, tokens a step of a scan.
+        forward: tile of the values.
+        query: tile of the keys.
+        key_value: tile of keys for dk and of values for dv; where it is all of them, one launch gives both.
+        dot: precision of products of float32: ``ieee``, ``tf32x3`` or ``tf32``.
+    """
+
+    chunk: int
+    forward: Tile
+    query: Tile
+    key_value: Tile
+    dot: str = "ieee"
+
+
+def _even(width: int, warps: int, stages: int, chunk: int = 64) -> Launch:
+    tile = Tile(width, warps, stages)
+    return Launch(chunk, tile, tile, tile)
+
+
+HALF: dict[tuple[int, bool], Launch] = {
+    (16, True): _even(16, 4, 1),
+    (16, False): _even(16, 4, 2),
+    (32, True): _even(32, 4, 1),
+    (32, False): _even(32, 4, 2),
+    (64, True): _even(64, 4, 1),
+    (64, False): _even(64, 4, 2),
+    (128, True): _even(128, 8, 1),
+    (128, False): Launch(64, Tile(64, 4, 2), Tile(64, 4, 2), Tile(128, 8, 1)),
+    (256, True): _even(64, 8, 1),
+    (256, False): _even(64, 8, 1),
+}
+"""16-bit operands: (padded head width, all in one chunk) to launches; chosen for registers without spills (benchmarks/NOTES.md)."""
+
+WIDE: dict[tuple[int, bool], Launch] = {
+    (width, one): _even(min(width, 64 if width < 256 else 32), 4 if width < 128 else 8, 1, 64 if width < 128 else 32)
+    for width in (16, 32, 64, 128, 256)
+    for one in (True, False)
+}
+"""float32 operands: for checking and for those who want it, so small rather than fast."""
+
+WIDEST = 256
+"""Widest head there are launches for."""
+
+_override: list[Launch] = []
+
+
+@contextmanager
+def using(launch: Launch) -> Iterator[None]:
+    """Within this context every head width is launched as ``launch`` says: for benchmarks."""
+    _override.append(launch)
+    try:
+        yield
+    finally:
+        _override.pop()
+
+
+def padded(width: int) -> int:
+    """The power of two a head is padded to on chip, at least 16."""
+    return max(16, triton.next_power_of_2(width))
+
+
+def launch_for(width: int, tokens: int, dtype: torch.dtype) -> Launch:
+    """Tiles for a head width, a length and a dtype of q, k, v; chunks are no longer than the sequence needs."""
+    if _override:
+        launch = _override[-1]
+    else:
+        table = WIDE if dtype is torch.float32 else HALF
+        longest = table[padded(width), False].chunk
+        launch = table[padded(width), tokens <= longest]
+    chunk = min(launch.chunk, max(16, triton.next_power_of_2(tokens)))
+    return Launch(chunk, launch.forward, launch.query, launch.key_value, launch.dot)
+
+
+class Call(NamedTuple):
+    """One kernel launch, not yet made.
+
+    Attributes:
+        kernel: a ``triton.jit`` function.
+        programs: how many.
+        args: positional arguments.
+        options: compile-time arguments, warps and stages.
+    """
+
+    kernel: Any
+    programs: int
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+
+    def run(self) -> None:
+        """Launch."""
+        self.kernel[(self.programs,)](*self.args, **self.options)
+
+
+class Cell(NamedTuple):
+    """What all kernels of one cell are told.
+
+    Attributes:
+        reversed_from: directions from this one on run backwards in time.
+        soft_cap: bound of both pre-activations; None for none.
+        eps: added to the normaliser.
+    """
+
+    reversed_from: int
+    soft_cap: float | None
+    eps: float
+
+
+def forward_calls(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tensor, stats: Tensor, cell: Cell) -> list[Call]:
+    """Fill ``h`` and ``stats`` (``4 R T``): the gates, then the scan."""
+    launch, shape, rows = _about(q)
+    D, T, tile = q.shape[-1], q.shape[-2], launch.forward
+    gates = Call(
+        gates_forward,
+        rows,
+        (i, f, stats, _strides(i), _strides(f), *shape, cell.reversed_from, cell.soft_cap or 1.0),
+        {"CAPPED": cell.soft_cap is not None, "L": launch.chunk, "BLOCK": _gate_block(launch.chunk, T), "num_warps": 4},
+    )
+    tiles = triton.cdiv(D, tile.width)
+    scan = Call(
+        forward_scan,
+        rows * tiles,
+        (q, k, v, h, stats, *map(_strides, (q, k, v, h)), *shape, cell.reversed_from, D**-0.5, cell.eps),
+        {"D": D, "BD": padded(D), "BV": tile.width, "TILES": tiles, **_scan_options(launch, tile, T)},
+    )
+    return [gates, scan]
+
+
+def backward_calls(
+    inputs: tuple[Tensor, ...], h: Tensor, stats: Tensor, dh: Tensor, grads: tuple[Tensor, ...], cell: Cell
+) -> list[Call]:
+    """Fill the gradients of ``inputs`` (q, k, v, i, f): a scan forwards, one or two backwards, the gates."""
+    (q, k, v, i, f), (dq, dk, dv, di, df) = inputs, grads
+    launch, shape, rows = _about(q)
+    D, T, tile = q.shape[-1], q.shape[-2], launch.query
+    tiles, parts = triton.cdiv(D, tile.width), triton.cdiv(D, launch.key_value.width)
+    pull, kappa = stats.new_empty(rows, T), stats.new_empty(parts, rows, T)
+    told = (*shape, cell.reversed_from, D**-0.5, cell.eps)
+    query = Call(
+        query_scan,
+        rows * tiles,
+        (k, v, h, dh, dq, stats, pull, *map(_strides, (k, v, h, dh, dq)), *told),
+        {"D": D, "BD": padded(D), "BK": tile.width, "TILES": tiles, **_scan_options(launch, tile, T)},
+    )
+    tile = launch.key_value
+    args = (q, k, v, dh, dk, dv, stats, pull, kappa, *map(_strides, (q, k, v, dh, dk, dv)), *told)
+    options = {"D": D, "TILES": parts, **_scan_options(launch, tile, T)}
+    if parts == 1:
+        wholes = [{"BK": padded(D), "BV": padded(D), "KEYS": True, "VALUES": True}]
+    else:
+        wholes = [
+            {"BK": tile.width, "BV": padded(D), "KEYS": True, "VALUES": False},
+            {"BK": padded(D), "BV": tile.width, "KEYS": False, "VALUES": True},
+        ]
+    scans = [Call(key_value_scan, rows * parts, args, {**options, **whole}) for whole in wholes]
+    gates = Call(
+        gates_backward,
+        rows,
+        (i, f, stats, pull, kappa, di, df, *map(_strides, (i, f, di, df)), *shape, cell.reversed_from, cell.soft_cap or 1.0, cell.eps),
+        {"CAPPED": cell.soft_cap is not None, "TILES": parts, "BLOCK": _gate_block(launch.chunk, T), "num_warps": 4},
+    )
+    return [query, *scans, gates]
+
+
+def _about(q: Tensor) -> tuple[Launch, tuple[int, int, int, int], int]:
+    """Launch; sequences, heads, rows and tokens; rows."""
+    P, X, H, T, D = q.shape
+    return launch_for(D, T, q.dtype), (X, H, P * X * H, T), P * X * H
+
+
+def _strides(x: Tensor) -> tuple[int, ...]:
+    """Of direction, sequence, head and token."""
+    return x.stride()[:4]
+
+
+def _gate_block(chunk: int, tokens: int) -> int:
+    return max(chunk, min(GATE_BLOCK, triton.next_power_of_2(tokens)))
+
+
+def _scan_options(launch: Launch, tile: Tile, tokens: int) -> dict[str, Any]:
+    one = tokens <= launch.chunk
+    return {"L": launch.chunk, "ONE": one, "DOT": launch.dot, "num_warps": tile.warps, "num_stages": tile.stages}
