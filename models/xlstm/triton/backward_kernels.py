@@ -16,24 +16,27 @@ import triton
 import triton.language as tl
 
 from models.xlstm.triton.parts import (
+    READ,
+    SCALE,
     SUM,
+    WRITE,
+    about,
     base,
     decays,
     decays_back,
     ends,
-    exponents,
+    line,
     normaliser,
-    place,
-    plane,
     put,
+    stride,
     tile,
 )
 
 
 @triton.jit
-def _normaliser_of(stats, t, inside, m, row, rows, tokens, eps):
+def _normaliser_of(known, m, eps):
     """1 / below, and the sign of n · q where the sum decided it, else 0."""
-    total = tl.load(plane(stats, SUM, row, rows, tokens) + t, mask=inside, other=1.0)
+    total = tl.load(known + SUM)
     over, by_sum = normaliser(total, m, eps)
     return over, tl.where(by_sum, tl.where(total < 0, -1.0, 1.0), 0.0)
 
@@ -42,102 +45,143 @@ def _normaliser_of(stats, t, inside, m, row, rows, tokens, eps):
 def query_scan(
     K, V, H, DH, DQ, stats, pull, sk, sv, sh, sdh, sdq, inner, heads, rows, tokens, reversed_from, scale, eps,
     D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
-    DOT: tl.constexpr,
+    EVEN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """dq, and pull (``R T``), which the scan back needs; the memory is held transposed, values × a tile of keys."""
+    """dq, and pull (``R T'``), which the scan back needs; the memory is held transposed, values × a tile of keys."""
     part, row = tl.program_id(0) % TILES, tl.program_id(0) // TILES
-    K += base(row, sk, inner, heads)
-    V += base(row, sv, inner, heads)
-    H += base(row, sh, inner, heads)
-    DH += base(row, sdh, inner, heads)
-    DQ += base(row, sdq, inner, heads)
+    K += base(row, sk, inner, heads, tokens, reversed_from)
+    V += base(row, sv, inner, heads, tokens, reversed_from)
+    H += base(row, sh, inner, heads, tokens, reversed_from)
+    DH += base(row, sdh, inner, heads, tokens, reversed_from)
+    DQ += base(row, sdq, inner, heads, tokens, reversed_from)
+    step_k = stride(row, sk, inner, heads, reversed_from)
+    step_v = stride(row, sv, inner, heads, reversed_from)
+    step_h = stride(row, sh, inner, heads, reversed_from)
+    step_dh = stride(row, sdh, inner, heads, reversed_from)
+    step_dq = stride(row, sdq, inner, heads, reversed_from)
     value, key, in_chunk = tl.arange(0, BD), part * BK + tl.arange(0, BK), tl.arange(0, L)
     C, n = tl.zeros((BD, BK), tl.float32), tl.zeros((BK,), tl.float32)
     for c in range(0, tl.cdiv(tokens, L)):
         t = c * L + in_chunk
-        inside = t < tokens
-        at = place(t, row, tokens, inner, heads, reversed_from)
-        dh = tile(DH, at, sdh[3], inside, value, D, BD == D)
-        h = tile(H, at, sh[3], inside, value, D, BD == D)
-        v = tile(V, at, sv[3], inside, value, D, BD == D)
-        k = tile(K, at, sk[3], inside, key, D, D % BK == 0)
-        x, u, m = exponents(stats, t, inside, row, rows, tokens)
-        over, sign = _normaliser_of(stats, t, inside, m, row, rows, tokens, eps)
+        dh = tile(DH, t, step_dh, tokens, value, D, BD == D, EVEN)
+        h = tile(H, t, step_h, tokens, value, D, BD == D, EVEN)
+        v = tile(V, t, step_v, tokens, value, D, BD == D, EVEN)
+        k = tile(K, t, step_k, tokens, key, D, D % BK == 0, EVEN)
+        known = about(stats, c * L, row, tokens) + in_chunk
+        x, u, m = tl.load(known + READ), tl.load(known + WRITE), tl.load(known + SCALE)
+        over, sign = _normaliser_of(known, m, eps)
         asked = -tl.sum(dh.to(tl.float32) * h.to(tl.float32), 1)
         ds = asked * sign * over
         P = tl.dot(dh, tl.trans(v), input_precision=DOT) * over[:, None] + ds[:, None]
         P *= decays(x, u, L) * scale
         dq = tl.dot(P.to(k.dtype), k, input_precision=DOT)
         if not ONE:
-            forget, before, after = ends(stats, c, row, rows, tokens, L)
+            keep, left, before = ends(stats, c, row, tokens, L)
             read = tl.exp(x + before) * scale
             dq += tl.dot(dh, C.to(dh.dtype), input_precision=DOT) * (read * over)[:, None]
             dq += (read * ds)[:, None] * n[None, :]
-            write, keep = tl.exp(u + (forget - after)), tl.exp(forget + before - after)
+            write, keep = tl.exp(u + left), tl.exp(keep)
             written = k.to(tl.float32) * write[:, None]
             C = C * keep + tl.dot(tl.trans(v), written.to(v.dtype), input_precision=DOT)
             n = n * keep + tl.sum(written, 0)
-        put(DQ, dq, at, sdq[3], inside, key, D, D % BK == 0)
+        put(DQ, dq, t, step_dq, tokens, key, D, D % BK == 0, EVEN)
         if part == 0:
-            tl.store(plane(pull, 0, row, rows, tokens) + t, asked, mask=inside)
+            tl.store(line(pull, 0, row, rows, tokens) + t, asked)
+
+
+@triton.jit
+def _key_rows(
+    Q, K, V, DH, DK, stats, pull, kappa, step_q, step_k, step_v, step_dh, step_dk, part, row, rows, tokens, scale, eps,
+    D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr, EVEN: tl.constexpr,
+    DOT: tl.constexpr,
+):  # fmt: skip
+    """A tile of dk, and what it adds to κ; the gradient of the memory is held as a tile of keys × values."""
+    value, key, in_chunk = tl.arange(0, BD), part * BK + tl.arange(0, BK), tl.arange(0, L)
+    dC, dn = tl.zeros((BK, BD), tl.float32), tl.zeros((BK,), tl.float32)
+    chunks = tl.cdiv(tokens, L)
+    for j in range(0, chunks):
+        c = chunks - 1 - j
+        t = c * L + in_chunk
+        v = tile(V, t, step_v, tokens, value, D, BD == D, EVEN)
+        dh = tile(DH, t, step_dh, tokens, value, D, BD == D, EVEN)
+        q = tile(Q, t, step_q, tokens, key, D, D % BK == 0, EVEN)
+        k = tile(K, t, step_k, tokens, key, D, D % BK == 0, EVEN)
+        known = about(stats, c * L, row, tokens) + in_chunk
+        x, u, m = tl.load(known + READ), tl.load(known + WRITE), tl.load(known + SCALE)
+        over, sign = _normaliser_of(known, m, eps)
+        ds = tl.load(line(pull, 0, row, rows, tokens) + t) * sign * over
+        P = tl.dot(v, tl.trans(dh), input_precision=DOT) * over[None, :] + ds[None, :]
+        P *= decays_back(x, u, L) * scale
+        dk = tl.dot(P.to(q.dtype), q, input_precision=DOT)
+        if not ONE:
+            keep, left, before = ends(stats, c, row, tokens, L)
+            read, keep = tl.exp(x + before) * scale, tl.exp(keep)
+            old = tl.dot(v, tl.trans(dC.to(v.dtype)), input_precision=DOT) + dn[None, :]
+            dk += old * tl.exp(u + left)[:, None]
+            wide = q.to(tl.float32)
+            dC = dC * keep + tl.dot(tl.trans((wide * (read * over)[:, None]).to(dh.dtype)), dh, input_precision=DOT)
+            dn = dn * keep + tl.sum(wide * (read * ds)[:, None], 0)
+        put(DK, dk, t, step_dk, tokens, key, D, D % BK == 0, EVEN)
+        tl.store(line(kappa, part, row, rows, tokens) + t, tl.sum(dk * k.to(tl.float32), 1))
+
+
+@triton.jit
+def _value_rows(
+    Q, K, DH, DV, stats, step_q, step_k, step_dh, step_dv, part, row, tokens, scale, eps,
+    D: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr, EVEN: tl.constexpr,
+    DOT: tl.constexpr,
+):  # fmt: skip
+    """A tile of dv; the gradient of the memory is held as keys × a tile of values."""
+    key, value, in_chunk = tl.arange(0, BD), part * BV + tl.arange(0, BV), tl.arange(0, L)
+    dC = tl.zeros((BD, BV), tl.float32)
+    chunks = tl.cdiv(tokens, L)
+    for j in range(0, chunks):
+        c = chunks - 1 - j
+        t = c * L + in_chunk
+        q = tile(Q, t, step_q, tokens, key, D, BD == D, EVEN)
+        k = tile(K, t, step_k, tokens, key, D, BD == D, EVEN)
+        dh = tile(DH, t, step_dh, tokens, value, D, D % BV == 0, EVEN)
+        known = about(stats, c * L, row, tokens) + in_chunk
+        x, u, m = tl.load(known + READ), tl.load(known + WRITE), tl.load(known + SCALE)
+        over, _ = _normaliser_of(known, m, eps)
+        S = tl.dot(k, tl.trans(q), input_precision=DOT) * (decays_back(x, u, L) * (over * scale)[None, :])
+        dv = tl.dot(S.to(dh.dtype), dh, input_precision=DOT)
+        if not ONE:
+            keep, left, before = ends(stats, c, row, tokens, L)
+            dv += tl.dot(k, dC.to(k.dtype), input_precision=DOT) * tl.exp(u + left)[:, None]
+            asked = dh.to(tl.float32) * (tl.exp(x + before) * scale * over)[:, None]
+            dC = dC * tl.exp(keep) + tl.dot(tl.trans(q), asked.to(q.dtype), input_precision=DOT)
+        put(DV, dv, t, step_dv, tokens, value, D, D % BV == 0, EVEN)
 
 
 @triton.jit
 def key_value_scan(
     Q, K, V, DH, DK, DV, stats, pull, kappa, sq, sk, sv, sdh, sdk, sdv, inner, heads, rows, tokens, reversed_from, scale, eps,
-    D: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
-    KEYS: tl.constexpr, VALUES: tl.constexpr, DOT: tl.constexpr,
+    D: tl.constexpr, BD: tl.constexpr, BW: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
+    EVEN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """dk with κ_s = k_s · dk_s (``tiles R T``), dv, or both; what is held is the gradient of the memory, keys × values.
+    """dk with κ_s = k_s · dk_s (``tiles R T'``), and dv: tiles of both beside each other, so that what they share is in the cache.
 
-    With KEYS the tile covers all values, with VALUES all keys (as the L × L products need them whole), with both there is one.
+    Products of L × L want all keys for dv and all values for dk; a program for both holds too much for the registers.
     """
-    part, row = tl.program_id(0) % TILES, tl.program_id(0) // TILES
-    Q += base(row, sq, inner, heads)
-    K += base(row, sk, inner, heads)
-    V += base(row, sv, inner, heads)
-    DH += base(row, sdh, inner, heads)
-    DK += base(row, sdk, inner, heads)
-    DV += base(row, sdv, inner, heads)
-    key, value, in_chunk = tl.arange(0, BK), tl.arange(0, BV), tl.arange(0, L)
-    if KEYS:
-        key += part * BK
+    part, row = tl.program_id(0) % (2 * TILES), tl.program_id(0) // (2 * TILES)
+    Q += base(row, sq, inner, heads, tokens, reversed_from)
+    K += base(row, sk, inner, heads, tokens, reversed_from)
+    DH += base(row, sdh, inner, heads, tokens, reversed_from)
+    step_q, step_k = stride(row, sq, inner, heads, reversed_from), stride(row, sk, inner, heads, reversed_from)
+    step_dh = stride(row, sdh, inner, heads, reversed_from)
+    if part < TILES:
+        V += base(row, sv, inner, heads, tokens, reversed_from)
+        DK += base(row, sdk, inner, heads, tokens, reversed_from)
+        step_v, step_dk = stride(row, sv, inner, heads, reversed_from), stride(row, sdk, inner, heads, reversed_from)
+        _key_rows(
+            Q, K, V, DH, DK, stats, pull, kappa, step_q, step_k, step_v, step_dh, step_dk, part, row, rows, tokens, scale, eps,
+            D, BD, BW, L, ONE, EVEN, DOT,
+        )  # fmt: skip
     else:
-        value += part * BV
-    dC, dn = tl.zeros((BK, BV), tl.float32), tl.zeros((BK,), tl.float32)
-    chunks = tl.cdiv(tokens, L)
-    for j in range(0, chunks):
-        c = chunks - 1 - j
-        t = c * L + in_chunk
-        inside = t < tokens
-        at = place(t, row, tokens, inner, heads, reversed_from)
-        q = tile(Q, at, sq[3], inside, key, D, D % BK == 0)
-        k = tile(K, at, sk[3], inside, key, D, D % BK == 0)
-        dh = tile(DH, at, sdh[3], inside, value, D, D % BV == 0)
-        x, u, m = exponents(stats, t, inside, row, rows, tokens)
-        over, sign = _normaliser_of(stats, t, inside, m, row, rows, tokens, eps)
-        W = decays_back(x, u, L) * scale
-        if not ONE:
-            forget, before, after = ends(stats, c, row, rows, tokens, L)
-            write, keep = tl.exp(u + (forget - after)), tl.exp(forget + before - after)
-            read = tl.exp(x + before) * scale
-        if VALUES:
-            S = tl.dot(k, tl.trans(q), input_precision=DOT) * (W * over[None, :])
-            dv = tl.dot(S.to(dh.dtype), dh, input_precision=DOT)
-            if not ONE:
-                dv += tl.dot(k, dC.to(k.dtype), input_precision=DOT) * write[:, None]
-            put(DV, dv, at, sdv[3], inside, value, D, D % BV == 0)
-        if KEYS:
-            v = tile(V, at, sv[3], inside, value, D, D % BV == 0)
-            ds = tl.load(plane(pull, 0, row, rows, tokens) + t, mask=inside, other=0.0) * sign * over
-            P = (tl.dot(v, tl.trans(dh), input_precision=DOT) * over[None, :] + ds[None, :]) * W
-            dk = tl.dot(P.to(q.dtype), q, input_precision=DOT)
-            if not ONE:
-                dk += (tl.dot(v, tl.trans(dC.to(v.dtype)), input_precision=DOT) + dn[None, :]) * write[:, None]
-                dn = dn * keep + tl.sum(q.to(tl.float32) * (read * ds)[:, None], 0)
-            put(DK, dk, at, sdk[3], inside, key, D, D % BK == 0)
-            given = tl.sum(dk * k.to(tl.float32), 1)
-            tl.store(plane(kappa, part, row, rows, tokens) + t, given, mask=inside)
-        if not ONE:
-            asked = (dh.to(tl.float32) * (read * over)[:, None]).to(q.dtype)
-            dC = dC * keep + tl.dot(tl.trans(q), asked, input_precision=DOT)
+        DV += base(row, sdv, inner, heads, tokens, reversed_from)
+        step_dv = stride(row, sdv, inner, heads, reversed_from)
+        _value_rows(
+            Q, K, DH, DV, stats, step_q, step_k, step_dh, step_dv, part - TILES, row, tokens, scale, eps,
+            D, BD, BW, L, ONE, EVEN, DOT,
+        )  # fmt: skip

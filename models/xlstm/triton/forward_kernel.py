@@ -10,51 +10,53 @@ maximum at the end of the chunk before, so every factor below is at most 1.
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.parts import SUM, base, decays, ends, exponents, normaliser, place, plane, put, tile
+from models.xlstm.triton.parts import READ, SCALE, SUM, WRITE, about, base, decays, ends, normaliser, put, stride, tile
 
 
 @triton.jit
 def forward_scan(
     Q, K, V, H, stats, sq, sk, sv, sh, inner, heads, rows, tokens, reversed_from, scale, eps,
     D: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
-    DOT: tl.constexpr,
+    EVEN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """h, and the signed sum n · q of every token (plane SUM).
 
     Args:
         Q, K, V, H: rows of ``T D``; strides (direction, sequence, head, token).
-        stats: ``4 R T``.
+        stats: what is known of tokens, see parts.py.
         scale: 1/√D.
         BD, BV: D as a power of two, and the width of a tile of values.
         ONE: whether all is one chunk, which needs no memory.
+        EVEN: whether the last chunk is full.
         DOT: precision of products of float32.
     """
     part, row = tl.program_id(0) % TILES, tl.program_id(0) // TILES
-    Q += base(row, sq, inner, heads)
-    K += base(row, sk, inner, heads)
-    V += base(row, sv, inner, heads)
-    H += base(row, sh, inner, heads)
+    Q += base(row, sq, inner, heads, tokens, reversed_from)
+    K += base(row, sk, inner, heads, tokens, reversed_from)
+    V += base(row, sv, inner, heads, tokens, reversed_from)
+    H += base(row, sh, inner, heads, tokens, reversed_from)
+    step_q, step_k = stride(row, sq, inner, heads, reversed_from), stride(row, sk, inner, heads, reversed_from)
+    step_v, step_h = stride(row, sv, inner, heads, reversed_from), stride(row, sh, inner, heads, reversed_from)
     key, value, in_chunk = tl.arange(0, BD), part * BV + tl.arange(0, BV), tl.arange(0, L)
     C, n = tl.zeros((BD, BV), tl.float32), tl.zeros((BD,), tl.float32)
     for c in range(0, tl.cdiv(tokens, L)):
         t = c * L + in_chunk
-        inside = t < tokens
-        at = place(t, row, tokens, inner, heads, reversed_from)
-        q = tile(Q, at, sq[3], inside, key, D, BD == D)
-        k = tile(K, at, sk[3], inside, key, D, BD == D)
-        v = tile(V, at, sv[3], inside, value, D, D % BV == 0)
-        x, u, m = exponents(stats, t, inside, row, rows, tokens)
+        q = tile(Q, t, step_q, tokens, key, D, BD == D, EVEN)
+        k = tile(K, t, step_k, tokens, key, D, BD == D, EVEN)
+        v = tile(V, t, step_v, tokens, value, D, D % BV == 0, EVEN)
+        known = about(stats, c * L, row, tokens) + in_chunk
+        x, u, m = tl.load(known + READ), tl.load(known + WRITE), tl.load(known + SCALE)
         S = tl.dot(q, tl.trans(k), input_precision=DOT) * (decays(x, u, L) * scale)
         top, total = tl.dot(S.to(v.dtype), v, input_precision=DOT), tl.sum(S, 1)
         if not ONE:
-            forget, before, after = ends(stats, c, row, rows, tokens, L)
+            keep, left, before = ends(stats, c, row, tokens, L)
             read = tl.exp(x + before) * scale
             top += tl.dot(q, C.to(q.dtype), input_precision=DOT) * read[:, None]
             total += tl.sum(q.to(tl.float32) * n[None, :], 1) * read
-            write, keep = tl.exp(u + (forget - after)), tl.exp(forget + before - after)
-            C = C * keep + tl.dot(tl.trans(k), (v.to(tl.float32) * write[:, None]).to(k.dtype), input_precision=DOT)
-            n = n * keep + tl.sum(k.to(tl.float32) * write[:, None], 0)
+            written, keep = k.to(tl.float32) * tl.exp(u + left)[:, None], tl.exp(keep)
+            C = C * keep + tl.dot(tl.trans(written.to(v.dtype)), v, input_precision=DOT)
+            n = n * keep + tl.sum(written, 0)
         over, _ = normaliser(total, m, eps)
-        put(H, top * over[:, None], at, sh[3], inside, value, D, D % BV == 0)
+        put(H, top * over[:, None], t, step_h, tokens, value, D, D % BV == 0, EVEN)
         if part == 0:
-            tl.store(plane(stats, SUM, row, rows, tokens) + t, total, mask=inside)
+            tl.store(known + SUM, total)

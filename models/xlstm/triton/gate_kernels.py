@@ -8,7 +8,7 @@ so soft-capped and uncapped gates take the same way, and h is that of the recurr
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.parts import EMPTY, INPUT, LOG_FORGET, SCALE, SUM, base, normaliser, place, plane
+from models.xlstm.triton.parts import EMPTY, PAD, READ, SCALE, SUM, WRITE, about, base, line, normaliser, stride
 
 
 @triton.jit
@@ -44,46 +44,47 @@ def _before(g, x, h, y):
 
 
 @triton.jit
-def _gates_at(I, F, at, inside, si, sf, cap, CAPPED: tl.constexpr):
-    """Both gates, capped, at places ``at`` of a row."""
-    i = capped(tl.load(I + at * si[3], mask=inside, other=0.0).to(tl.float32), cap, CAPPED)
-    f = capped(tl.load(F + at * sf[3], mask=inside, other=0.0).to(tl.float32), cap, CAPPED)
+def _gates_at(I, F, t, step_i, step_f, inside, cap, CAPPED: tl.constexpr):
+    """Both gates of tokens, capped."""
+    i = capped(tl.load(I + t * step_i, mask=inside, other=0.0).to(tl.float32), cap, CAPPED)
+    f = capped(tl.load(F + t * step_f, mask=inside, other=0.0).to(tl.float32), cap, CAPPED)
     return i, f
 
 
 @triton.jit
 def gates_forward(
     I, F, stats, si, sf, inner, heads, rows, tokens, reversed_from, cap,
-    CAPPED: tl.constexpr, L: tl.constexpr, BLOCK: tl.constexpr,
+    CAPPED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Planes b, u, m of the statistics; one program a row, BLOCK tokens (a multiple of L) at a time."""
+    """b − m, u and m of all tokens; one program a row, BLOCK tokens (a multiple of 64) at a time."""
     row = tl.program_id(0)
-    I += base(row, si, inner, heads)
-    F += base(row, sf, inner, heads)
+    I += base(row, si, inner, heads, tokens, reversed_from)
+    F += base(row, sf, inner, heads, tokens, reversed_from)
+    step_i, step_f = stride(row, si, inner, heads, reversed_from), stride(row, sf, inner, heads, reversed_from)
     offsets = tl.arange(0, BLOCK)
     scale = tl.full((), EMPTY, tl.float32)
-    for start in range(0, tokens, BLOCK):
+    padded = tl.cdiv(tokens, PAD) * PAD
+    for start in range(0, padded, BLOCK):
         t = start + offsets
         inside = t < tokens
-        at = place(t, row, tokens, inner, heads, reversed_from)
-        i, f = _gates_at(I, F, at, inside, si, sf, cap, CAPPED)
+        i, f = _gates_at(I, F, t, step_i, step_f, inside, cap, CAPPED)
         i, log_f = tl.where(inside, i, EMPTY), tl.where(inside, log_sigmoid(f), 0.0)
-        b = tl.reshape(tl.cumsum(tl.reshape(log_f, (BLOCK // L, L)), 1), (BLOCK,))
+        b = tl.reshape(tl.cumsum(tl.reshape(log_f, (BLOCK // PAD, PAD)), 1), (BLOCK,))
         total, m = tl.associative_scan((log_f, i), 0, _after)
         m = tl.maximum(m, total + scale)
         scale = tl.sum(tl.where(offsets == BLOCK - 1, m, 0.0), 0)
-        tl.store(plane(stats, LOG_FORGET, row, rows, tokens) + t, b, mask=inside)
-        tl.store(plane(stats, INPUT, row, rows, tokens) + t, i - b, mask=inside)
-        tl.store(plane(stats, SCALE, row, rows, tokens) + t, m, mask=inside)
+        there = t < padded
+        tl.store(about(stats, t, row, tokens) + READ, b - m, mask=there)
+        tl.store(about(stats, t, row, tokens) + WRITE, i - b, mask=there)
+        tl.store(about(stats, t, row, tokens) + SCALE, m, mask=there)
 
 
 @triton.jit
-def _carried(I, F, stats, t, si, sf, inner, heads, row, rows, tokens, reversed_from, cap, CAPPED: tl.constexpr):
+def _carried(I, F, stats, t, step_i, step_f, row, tokens, cap, CAPPED: tl.constexpr):
     """Whether m_t is m_{t−1} carried on (1) or the input gate (0), and both capped gates; 0 outside of the sequence."""
     inside = t < tokens
-    at = place(t, row, tokens, inner, heads, reversed_from)
-    i, f = _gates_at(I, F, at, inside, si, sf, cap, CAPPED)
-    before = tl.load(plane(stats, SCALE, row, rows, tokens) + t - 1, mask=inside & (t > 0), other=EMPTY)
+    i, f = _gates_at(I, F, t, step_i, step_f, inside, cap, CAPPED)
+    before = tl.load(about(stats, t - 1, row, tokens) + SCALE, mask=inside & (t > 0), other=EMPTY)
     return tl.where(inside & (log_sigmoid(f) + before > i), 1.0, 0.0), i, f
 
 
@@ -99,10 +100,12 @@ def gates_backward(
     through eps alone: its gradient goes back along the maxima to the input gate that set it.
     """
     row = tl.program_id(0)
-    I += base(row, si, inner, heads)
-    F += base(row, sf, inner, heads)
-    DI += base(row, sdi, inner, heads)
-    DF += base(row, sdf, inner, heads)
+    I += base(row, si, inner, heads, tokens, reversed_from)
+    F += base(row, sf, inner, heads, tokens, reversed_from)
+    DI += base(row, sdi, inner, heads, tokens, reversed_from)
+    DF += base(row, sdf, inner, heads, tokens, reversed_from)
+    step_i, step_f = stride(row, si, inner, heads, reversed_from), stride(row, sf, inner, heads, reversed_from)
+    step_di, step_df = stride(row, sdi, inner, heads, reversed_from), stride(row, sdf, inner, heads, reversed_from)
     offsets = tl.arange(0, BLOCK)
     crossing = tl.full((), 0.0, tl.float32)
     held = tl.full((), 0.0, tl.float32)
@@ -110,14 +113,14 @@ def gates_backward(
     for j in range(0, blocks):
         t = (blocks - 1 - j) * BLOCK + offsets
         inside = t < tokens
-        goes_on, _, _ = _carried(I, F, stats, t + 1, si, sf, inner, heads, row, rows, tokens, reversed_from, cap, CAPPED)
-        came, i, f = _carried(I, F, stats, t, si, sf, inner, heads, row, rows, tokens, reversed_from, cap, CAPPED)
+        goes_on, _, _ = _carried(I, F, stats, t + 1, step_i, step_f, row, tokens, cap, CAPPED)
+        came, i, f = _carried(I, F, stats, t, step_i, step_f, row, tokens, cap, CAPPED)
         given = tl.zeros((BLOCK,), tl.float32)
         for part in range(0, TILES):
-            given += tl.load(plane(kappa, part, row, rows, tokens) + t, mask=inside, other=0.0)
-        total = tl.load(plane(stats, SUM, row, rows, tokens) + t, mask=inside, other=1.0)
-        m = tl.load(plane(stats, SCALE, row, rows, tokens) + t, mask=inside, other=0.0)
-        asked = tl.load(plane(pull, 0, row, rows, tokens) + t, mask=inside, other=0.0)
+            given += tl.load(line(kappa, part, row, rows, tokens) + t, mask=inside, other=0.0)
+        total = tl.load(about(stats, t, row, tokens) + SUM, mask=inside, other=1.0)
+        m = tl.load(about(stats, t, row, tokens) + SCALE, mask=inside, other=0.0)
+        asked = tl.load(line(pull, 0, row, rows, tokens) + t, mask=inside, other=0.0)
         over, by_sum = normaliser(total, m, eps)
         dm = asked * eps * over
         taken = tl.where(by_sum, -dm, -asked)
@@ -130,6 +133,5 @@ def gates_backward(
         if CAPPED:
             di *= 1.0 - (i / cap) * (i / cap)
             df *= 1.0 - (f / cap) * (f / cap)
-        at = place(t, row, tokens, inner, heads, reversed_from)
-        tl.store(DI + at * sdi[3], di.to(DI.dtype.element_ty), mask=inside)
-        tl.store(DF + at * sdf[3], df.to(DF.dtype.element_ty), mask=inside)
+        tl.store(DI + t * step_di, di.to(DI.dtype.element_ty), mask=inside)
+        tl.store(DF + t * step_df, df.to(DF.dtype.element_ty), mask=inside)

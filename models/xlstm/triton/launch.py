@@ -1,7 +1,7 @@
 """How the kernels are launched: tile sizes by head width, grids and arguments; nothing is timed or tuned here.
 
 Tensors are ``P X H T D`` (directions, sequences, heads, tokens, features) with any strides but that of the features, which is
-1: so both ``P X H T D`` and a view of ``P X T H D`` are read where they lie. Gates and statistics are ``P X H T`` and ``R T``.
+1: so both ``P X H T D`` and a view of ``P X T H D`` are read where they lie. Gates and statistics are ``P X H T`` and lie as parts.py says.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from torch import Tensor
 from models.xlstm.triton.backward_kernels import key_value_scan, query_scan
 from models.xlstm.triton.forward_kernel import forward_scan
 from models.xlstm.triton.gate_kernels import gates_backward, gates_forward
+from models.xlstm.triton.parts import PAD, PLANES
 
 GATE_BLOCK = 1024
 """Tokens of a row that a gate kernel has in registers at once."""
@@ -29,11 +30,13 @@ class Tile:
         width: features a program owns; the padded head width for all of them.
         warps: of a program.
         stages: chunks in flight, the one that is worked on included.
+        chunk: L, tokens a step of the scan, 16, 32 or 64.
     """
 
     width: int
     warps: int
     stages: int
+    chunk: int = 64
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,12 @@ class Launch:
     """All scans of one head width.
 
     Attributes:
-        chunk: L, tokens a step of a scan.
         forward: tile of the values.
         query: tile of the keys.
-        key_value: tile of keys for dk and of values for dv; where it is all of them, one launch gives both.
+        key_value: tile of keys for dk and of values for dv, which are programs of their own.
         dot: precision of products of float32: ``ieee``, ``tf32x3`` or ``tf32``.
     """
 
-    chunk: int
     forward: Tile
     query: Tile
     key_value: Tile
@@ -56,8 +57,8 @@ class Launch:
 
 
 def _even(width: int, warps: int, stages: int, chunk: int = 64) -> Launch:
-    tile = Tile(width, warps, stages)
-    return Launch(chunk, tile, tile, tile)
+    tile = Tile(width, warps, stages, chunk)
+    return Launch(tile, tile, tile)
 
 
 HALF: dict[tuple[int, bool], Launch] = {
@@ -68,11 +69,11 @@ HALF: dict[tuple[int, bool], Launch] = {
     (64, True): _even(64, 4, 1),
     (64, False): _even(64, 4, 2),
     (128, True): _even(128, 8, 1),
-    (128, False): Launch(64, Tile(64, 4, 2), Tile(64, 4, 2), Tile(128, 8, 1)),
+    (128, False): Launch(Tile(64, 4, 2), Tile(64, 4, 2), Tile(128, 8, 1)),
     (256, True): _even(64, 8, 1),
     (256, False): _even(64, 8, 1),
 }
-"""16-bit operands: (padded head width, all in one chunk) to launches; chosen for registers without spills (benchmarks/NOTES.md)."""
+"""16-bit operands: (padded head width, at most 64 tokens) to launches; chosen for registers without spills (benchmarks/NOTES.md)."""
 
 WIDE: dict[tuple[int, bool], Launch] = {
     (width, one): _even(min(width, 64 if width < 256 else 32), 4 if width < 128 else 8, 1, 64 if width < 128 else 32)
@@ -103,15 +104,11 @@ def padded(width: int) -> int:
 
 
 def launch_for(width: int, tokens: int, dtype: torch.dtype) -> Launch:
-    """Tiles for a head width, a length and a dtype of q, k, v; chunks are no longer than the sequence needs."""
+    """Tiles for a head width, a length and a dtype of q, k, v."""
     if _override:
-        launch = _override[-1]
-    else:
-        table = WIDE if dtype is torch.float32 else HALF
-        longest = table[padded(width), False].chunk
-        launch = table[padded(width), tokens <= longest]
-    chunk = min(launch.chunk, max(16, triton.next_power_of_2(tokens)))
-    return Launch(chunk, launch.forward, launch.query, launch.key_value, launch.dot)
+        return _override[-1]
+    table = WIDE if dtype is torch.float32 else HALF
+    return table[padded(width), tokens <= PAD.value]
 
 
 class Call(NamedTuple):
@@ -148,15 +145,21 @@ class Cell(NamedTuple):
     eps: float
 
 
+def stats_like(q: Tensor) -> Tensor:
+    """Room for what is kept of every token for the backward pass: ``R T'/64 4 64``, float32 (parts.py)."""
+    P, X, H, T, _ = q.shape
+    return q.new_empty(P * X * H, -(-T // PAD.value), PLANES.value, PAD.value, dtype=torch.float32)
+
+
 def forward_calls(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tensor, stats: Tensor, cell: Cell) -> list[Call]:
-    """Fill ``h`` and ``stats`` (``4 R T``): the gates, then the scan."""
+    """Fill ``h`` and ``stats`` (see :func:`stats_like`): the gates, then the scan."""
     launch, shape, rows = _about(q)
     D, T, tile = q.shape[-1], q.shape[-2], launch.forward
     gates = Call(
         gates_forward,
         rows,
         (i, f, stats, _strides(i), _strides(f), *shape, cell.reversed_from, cell.soft_cap or 1.0),
-        {"CAPPED": cell.soft_cap is not None, "L": launch.chunk, "BLOCK": _gate_block(launch.chunk, T), "num_warps": 4},
+        {"CAPPED": cell.soft_cap is not None, "BLOCK": _gate_block(T), "num_warps": 4},
     )
     tiles = triton.cdiv(D, tile.width)
     scan = Call(
@@ -171,12 +174,12 @@ def forward_calls(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tens
 def backward_calls(
     inputs: tuple[Tensor, ...], h: Tensor, stats: Tensor, dh: Tensor, grads: tuple[Tensor, ...], cell: Cell
 ) -> list[Call]:
-    """Fill the gradients of ``inputs`` (q, k, v, i, f): a scan forwards, one or two backwards, the gates."""
+    """Fill the gradients of ``inputs`` (q, k, v, i, f): a scan forwards, one backwards, the gates."""
     (q, k, v, i, f), (dq, dk, dv, di, df) = inputs, grads
     launch, shape, rows = _about(q)
     D, T, tile = q.shape[-1], q.shape[-2], launch.query
     tiles, parts = triton.cdiv(D, tile.width), triton.cdiv(D, launch.key_value.width)
-    pull, kappa = stats.new_empty(rows, T), stats.new_empty(parts, rows, T)
+    pull, kappa = (stats.new_empty(n, rows, stats.shape[1] * PAD.value) for n in (1, parts))
     told = (*shape, cell.reversed_from, D**-0.5, cell.eps)
     query = Call(
         query_scan,
@@ -186,22 +189,15 @@ def backward_calls(
     )
     tile = launch.key_value
     args = (q, k, v, dh, dk, dv, stats, pull, kappa, *map(_strides, (q, k, v, dh, dk, dv)), *told)
-    options = {"D": D, "TILES": parts, **_scan_options(launch, tile, T)}
-    if parts == 1:
-        wholes = [{"BK": padded(D), "BV": padded(D), "KEYS": True, "VALUES": True}]
-    else:
-        wholes = [
-            {"BK": tile.width, "BV": padded(D), "KEYS": True, "VALUES": False},
-            {"BK": padded(D), "BV": tile.width, "KEYS": False, "VALUES": True},
-        ]
-    scans = [Call(key_value_scan, rows * parts, args, {**options, **whole}) for whole in wholes]
+    options = {"D": D, "BD": padded(D), "BW": tile.width, "TILES": parts, **_scan_options(launch, tile, T)}
+    scan = Call(key_value_scan, rows * parts * 2, args, options)
     gates = Call(
         gates_backward,
         rows,
         (i, f, stats, pull, kappa, di, df, *map(_strides, (i, f, di, df)), *shape, cell.reversed_from, cell.soft_cap or 1.0, cell.eps),
-        {"CAPPED": cell.soft_cap is not None, "TILES": parts, "BLOCK": _gate_block(launch.chunk, T), "num_warps": 4},
+        {"CAPPED": cell.soft_cap is not None, "TILES": parts, "BLOCK": _gate_block(T), "num_warps": 4},
     )
-    return [query, *scans, gates]
+    return [query, scan, gates]
 
 
 def _about(q: Tensor) -> tuple[Launch, tuple[int, int, int, int], int]:
@@ -215,10 +211,11 @@ def _strides(x: Tensor) -> tuple[int, ...]:
     return x.stride()[:4]
 
 
-def _gate_block(chunk: int, tokens: int) -> int:
-    return max(chunk, min(GATE_BLOCK, triton.next_power_of_2(tokens)))
+def _gate_block(tokens: int) -> int:
+    return max(PAD.value, min(GATE_BLOCK, triton.next_power_of_2(tokens)))
 
 
 def _scan_options(launch: Launch, tile: Tile, tokens: int) -> dict[str, Any]:
-    one = tokens <= launch.chunk
-    return {"L": launch.chunk, "ONE": one, "DOT": launch.dot, "num_warps": tile.warps, "num_stages": tile.stages}
+    chunk = min(tile.chunk, max(16, triton.next_power_of_2(tokens)))
+    one, even = tokens <= chunk, tokens % chunk == 0
+    return {"L": chunk, "ONE": one, "EVEN": even, "DOT": launch.dot, "num_warps": tile.warps, "num_stages": tile.stages}

@@ -9,11 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.xlstm.triton.launch import WIDEST, Call, Cell, backward_calls, forward_calls
-
-PLANES = 4
-"""Statistics of a token kept for the backward pass: b, u, m and the normaliser's sum, float32."""
-
+from models.xlstm.triton.launch import WIDEST, Call, Cell, backward_calls, forward_calls, stats_like
 
 def mlstm_triton(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *,
@@ -69,11 +65,6 @@ def _like(x: Tensor) -> Tensor:
     return torch.empty_like(x) if x.stride(-1) == 1 else torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def _stats_like(q: Tensor) -> Tensor:
-    P, X, H, T, _ = q.shape
-    return q.new_empty(PLANES, P * X * H, T, dtype=torch.float32)
-
-
 def _run(calls: list[Call], device: torch.device) -> None:
     guard: AbstractContextManager[Any] = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
     with guard:
@@ -86,8 +77,8 @@ def _run(calls: list[Call], device: torch.device) -> None:
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reversed_from: int, soft_cap: float | None, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """h like v, and the statistics of the tokens, ``4 R T``."""
-    h, stats = _like(v), _stats_like(q)
+    """h like v, and the statistics of the tokens."""
+    h, stats = _like(v), stats_like(q)
     q, k, v = (_dense(x) for x in (q, k, v))
     _run(forward_calls(q, k, v, i, f, h, stats, Cell(reversed_from, soft_cap, eps)), q.device)
     return h, stats
@@ -97,7 +88,7 @@ def _forward(
 def _(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reversed_from: int, soft_cap: float | None, eps: float
 ) -> tuple[Tensor, Tensor]:
-    return _like(v), _stats_like(q)
+    return _like(v), stats_like(q)
 
 
 @torch.library.custom_op("wavexlstm::mlstm_backward", mutates_args=())

@@ -1,90 +1,111 @@
-"""What the kernels of the mLSTM share: where a row lies in memory, which token is which, the decays inside a chunk.
+"""What the kernels of the mLSTM share: where a row lies in memory, what is known of its tokens, the decays inside a chunk.
 
 A row is one head of one sequence in one direction; a program of a scan owns a row (or a tile of it) and goes over its chunks.
-Tokens are counted in the order in which they are processed; only :func:`place` knows that a row may run backwards in time.
+Tokens are counted in the order in which they are processed; only :func:`stride` knows that a row may run backwards in time.
+
+What is known of tokens lies as ``R T'/64 planes 64``, T' being T up to the next multiple of 64: all of a chunk at fixed distances
+from one address, which saves a scan two dozen registers of addresses. A token beyond the sequence writes nothing to the memory
+(its u is :data:`EMPTY`), forgets nothing and carries the running maximum on, so no scan asks where a row ends.
 """
 # ruff: noqa: ANN001, ANN201 - Triton reads annotations as its own types
 
 import triton
 import triton.language as tl
 
+PAD = tl.constexpr(64)
+"""What rows of statistics are padded to and b is summed over; chunks of scans divide it."""
+PLANES = tl.constexpr(4)
+"""Statistics of a token: b − m (b: log forget gates summed over 64 tokens), u (input gate minus b), m, and n · q."""
 EMPTY = tl.constexpr(-1e30)
 """Logarithm of nothing: finite, so that differences of two of them are 0 and never NaN."""
-LOG_FORGET = tl.constexpr(0)
-"""Plane of the statistics: log forget gates summed from the chunk's start (b)."""
-INPUT = tl.constexpr(1)
-"""Plane of the statistics: input gate minus b (u)."""
-SCALE = tl.constexpr(2)
-"""Plane of the statistics: the running maximum m."""
-SUM = tl.constexpr(3)
-"""Plane of the statistics: the signed sum n · q, times exp(−m)."""
+READ = tl.constexpr(0)
+"""b − m: what a token reads of the memory 64 tokens begin with, beside its scale."""
+WRITE = tl.constexpr(64)
+"""u: what a token writes, beside b − m of the one that reads."""
+SCALE = tl.constexpr(128)
+"""m: the running maximum."""
+SUM = tl.constexpr(192)
+"""The signed sum n · q, times exp(−m)."""
 
 
 @triton.jit
-def base(row, strides, inner, heads):
-    """Offset of a row's first token: row counts over (direction, sequence, head); strides are those three and the token's."""
+def stride(row, strides, inner, heads, reversed_from):
+    """Step from a processed token to the next: backwards in time where the row's direction is."""
+    return tl.where(row // (heads * inner) >= reversed_from, -strides[3], strides[3])
+
+
+@triton.jit
+def base(row, strides, inner, heads, tokens, reversed_from):
+    """Offset of the first processed token; row counts over (direction, sequence, head), strides are of those and of tokens."""
     head, sequence, direction = row % heads, (row // heads) % inner, row // (heads * inner)
-    first = direction.to(tl.int64) * strides[0] + sequence.to(tl.int64) * strides[1]
-    return first + head.to(tl.int64) * strides[2]
+    first = direction.to(tl.int64) * strides[0] + sequence.to(tl.int64) * strides[1] + head.to(tl.int64) * strides[2]
+    return first + tl.where(direction >= reversed_from, tokens - 1, 0).to(tl.int64) * strides[3]
 
 
 @triton.jit
-def place(t, row, tokens, inner, heads, reversed_from):
-    """Where processed tokens ``t`` lie in time: a row of a reversed direction begins at the last token."""
-    return tl.where(row // (heads * inner) >= reversed_from, tokens - 1 - t, t)
+def about(stats, start, row, tokens):
+    """Address of the first plane at token ``start`` (the first of a chunk, or any tokens)."""
+    blocks = tl.cdiv(tokens, PAD)
+    return stats + row.to(tl.int64) * (blocks * PAD * PLANES) + (start + start // PAD * (PAD * (PLANES - 1)))
 
 
 @triton.jit
-def plane(stats, which, row, rows, tokens):
-    """One plane of the statistics ``4 R T`` of a row."""
-    return stats + (row + rows * which).to(tl.int64) * tokens
+def line(values, part, row, rows, tokens):
+    """A row of a plain array ``parts R T'``."""
+    return values + (row + rows * part).to(tl.int64) * (tl.cdiv(tokens, PAD) * PAD)
 
 
 @triton.jit
-def tile(pointer, at, stride, inside, feature, D: tl.constexpr, FULL: tl.constexpr):
-    """Tokens ``at`` × features of a row; zero outside of the sequence and of the head."""
-    if FULL:
-        mask = inside[:, None]
+def tile(pointer, t, step, tokens, feature, D: tl.constexpr, WHOLE: tl.constexpr, EVEN: tl.constexpr):
+    """Tokens × features of a row; zero beyond the sequence and the head.
+
+    Args:
+        WHOLE: no feature is beyond the head.
+        EVEN: no token is beyond the sequence.
+    """
+    at = pointer + t[:, None] * step + feature[None, :]
+    if WHOLE and EVEN:
+        return tl.load(at)
+    elif WHOLE:
+        return tl.load(at, mask=(t < tokens)[:, None], other=0.0)
     else:
-        mask = inside[:, None] & (feature < D)[None, :]
-    return tl.load(pointer + at[:, None] * stride + feature[None, :], mask=mask, other=0.0)
+        return tl.load(at, mask=(t < tokens)[:, None] & (feature < D)[None, :], other=0.0)
 
 
 @triton.jit
-def put(pointer, value, at, stride, inside, feature, D: tl.constexpr, FULL: tl.constexpr):
+def put(pointer, value, t, step, tokens, feature, D: tl.constexpr, WHOLE: tl.constexpr, EVEN: tl.constexpr):
     """Write what :func:`tile` reads, and nothing else."""
-    if FULL:
-        mask = inside[:, None]
+    at, value = pointer + t[:, None] * step + feature[None, :], value.to(pointer.dtype.element_ty)
+    if WHOLE and EVEN:
+        tl.store(at, value)
+    elif WHOLE:
+        tl.store(at, value, mask=(t < tokens)[:, None])
     else:
-        mask = inside[:, None] & (feature < D)[None, :]
-    tl.store(pointer + at[:, None] * stride + feature[None, :], value.to(pointer.dtype.element_ty), mask=mask)
+        tl.store(at, value, mask=(t < tokens)[:, None] & (feature < D)[None, :])
 
 
 @triton.jit
-def exponents(stats, t, inside, row, rows, tokens):
-    """(b − m, u, m) of tokens; outside of the sequence a token reads nothing and writes nothing: both exponents are -1e30."""
-    b = tl.load(plane(stats, LOG_FORGET, row, rows, tokens) + t, mask=inside, other=0.0)
-    u = tl.load(plane(stats, INPUT, row, rows, tokens) + t, mask=inside, other=EMPTY)
-    m = tl.load(plane(stats, SCALE, row, rows, tokens) + t, mask=inside, other=-EMPTY)
-    return b - m, u, m
+def ends(stats, c, row, tokens, L: tl.constexpr):
+    """What chunk c does to the memory: log of what it keeps of it, log of what is left of a token beside its u, scale before.
 
-
-@triton.jit
-def ends(stats, c, row, rows, tokens, L: tl.constexpr):
-    """Of chunk c: log forget gates of the whole chunk, the scale of the memory before it, and after it."""
-    last = tl.minimum((c + 1) * L, tokens) - 1
-    scale = plane(stats, SCALE, row, rows, tokens)
-    total = tl.load(plane(stats, LOG_FORGET, row, rows, tokens) + last)
-    before = tl.load(scale + c * L - 1, mask=c > 0, other=EMPTY)
-    return total, before, tl.load(scale + last)
+    Where 64 tokens are several chunks, b runs on through them, so the scale before is m − b of the token before.
+    """
+    left = tl.load(about(stats, c * L, row, tokens) + (READ + L - 1))
+    last = about(stats, c * L - 1, row, tokens)
+    if L == PAD:
+        before = tl.load(last + SCALE, mask=c > 0, other=EMPTY)
+    else:
+        begins = c * L // PAD * PAD == c * L
+        before = tl.load(tl.where(begins, last + SCALE, last + READ), mask=c > 0, other=EMPTY)
+        before = tl.where(begins, before, -before)
+    return left + before, left, before
 
 
 @triton.jit
 def normaliser(total, m, eps):
-    """1 / below, its part through eps, and whether the sum (and not its floor exp(−m)) decided it."""
+    """1 / below, and whether the sum (and not its floor exp(−m)) decided it."""
     size, floor = tl.abs(total), tl.exp(-m)
-    over = 1.0 / (tl.maximum(size, floor) + eps)
-    return over, size > floor
+    return 1.0 / (tl.maximum(size, floor) + eps), size > floor
 
 
 @triton.jit

@@ -1,0 +1,107 @@
+"""What the kernels would need of a GPU, found without one: every launch is compiled for a Hopper GPU and its machine code read."""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+
+from models.xlstm.triton.launch import Call, Cell, backward_calls, forward_calls, stats_like
+
+TARGET = GPUTarget("cuda", 90, 32)
+"""H100 and H200."""
+_TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of one launch.
+
+    Attributes:
+        kernel: its name.
+        warps: of a program.
+        registers: of a thread.
+        stack: bytes of local memory of a thread; 0 without spills.
+        spills: stores to local memory in the machine code.
+        shared: bytes of shared memory of a program.
+        wgmma: matrix instructions of Hopper.
+        older: matrix instructions of before, far slower.
+    """
+
+    kernel: str
+    warps: int
+    registers: int
+    stack: int
+    spills: int
+    shared: int
+    wgmma: int
+    older: int
+
+    @property
+    def programs(self) -> int:
+        """Programs that fit a multiprocessor: 65,536 registers, 227 KiB of shared memory, 64 warps."""
+        by_registers = 65536 // (32 * self.warps * -(-self.registers // 8) * 8)
+        return min(by_registers, 227 * 1024 // max(self.shared + 1024, 1), 64 // self.warps)
+
+
+class _Compiler:
+    """A Triton driver that names a target and owns no device."""
+
+    def get_current_device(self) -> int:
+        """The only one."""
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        """None is ever used."""
+        return device
+
+    def get_current_target(self) -> GPUTarget:
+        """What to compile for."""
+        return TARGET
+
+
+@contextmanager
+def _without_a_gpu() -> Iterator[None]:
+    config = triton.runtime.driver
+    active = config._active
+    config.set_active(_Compiler())
+    try:
+        yield
+    finally:
+        config._active = active
+
+
+def usage(call: Call) -> Usage:
+    """Compile one launch for :data:`TARGET`, run nothing."""
+    with _without_a_gpu():
+        compiled: Any = call.kernel.warmup(*call.args, grid=(call.programs,), **call.options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(compiled.asm["cubin"])
+        table, code = (
+            subprocess.run([_TOOL, option, file.name], capture_output=True, text=True, check=True).stdout
+            for option in ("-res-usage", "-sass")
+        )
+    found = re.search(r"REG:(\d+) STACK:(\d+)", table)
+    if found is None:
+        raise RuntimeError(f"cuobjdump tells no registers of {call.kernel.__name__}:\n{table}")
+    counts = [len(re.findall(pattern, code)) for pattern in (r"\bSTL", r"HGMMA", r"\bHMMA")]
+    registers, stack = int(found[1]), int(found[2])
+    return Usage(
+        call.kernel.__name__, compiled.metadata.num_warps, registers, stack, counts[0], compiled.metadata.shared, *counts[1:]
+    )
+
+
+def calls(width: int, tokens: int, dtype: torch.dtype = torch.bfloat16, soft_cap: float | None = 15.0) -> list[Call]:
+    """All launches of forward and backward, for two directions of sequences in their natural layout ``P B T H D``."""
+    q, k, v, h, dh, dq, dk, dv = (torch.zeros(2, 2, tokens, 4, width, dtype=dtype).transpose(2, 3) for _ in range(8))
+    i, f, di, df = (torch.zeros(2, 2, 4, tokens) for _ in range(4))
+    stats, cell = stats_like(q), Cell(1, soft_cap, 1e-6)
+    forward = forward_calls(q, k, v, i, f, h, stats, cell)
+    return forward + backward_calls((q, k, v, i, f), h, stats, dh, (dq, dk, dv, di, df), cell)
