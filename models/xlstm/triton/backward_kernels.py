@@ -16,9 +16,8 @@ import triton
 import triton.language as tl
 
 from models.xlstm.triton.parts import (
-    READ,
-    SCALE,
-    SUM,
+    SIGN,
+    TAKE,
     WRITE,
     about,
     base,
@@ -26,7 +25,6 @@ from models.xlstm.triton.parts import (
     decays_back,
     ends,
     line,
-    normaliser,
     put,
     stride,
     tile,
@@ -34,20 +32,12 @@ from models.xlstm.triton.parts import (
 
 
 @triton.jit
-def _normaliser_of(known, m, eps):
-    """1 / below, and the sign of n · q where the sum decided it, else 0."""
-    total = tl.load(known + SUM)
-    over, by_sum = normaliser(total, m, eps)
-    return over, tl.where(by_sum, tl.where(total < 0, -1.0, 1.0), 0.0)
-
-
-@triton.jit
 def query_scan(
-    K, V, H, DH, DQ, stats, pull, sk, sv, sh, sdh, sdq, inner, heads, rows, tokens, reversed_from, scale, eps,
+    K, V, H, DH, DQ, stats, pull_of, sk, sv, sh, sdh, sdq, inner, heads, rows, tokens, reversed_from,
     D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
     EVEN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """dq, and pull (``R T'``), which the scan back needs; the memory is held transposed, values × a tile of keys."""
+    """dq, and pull of every token (``R T'``), which the kernels after this one need; the memory is held transposed, values × a tile of keys."""
     part, row = tl.program_id(0) % TILES, tl.program_id(0) // TILES
     K += base(row, sk, inner, heads, tokens, reversed_from)
     V += base(row, sv, inner, heads, tokens, reversed_from)
@@ -68,30 +58,27 @@ def query_scan(
         v = tile(V, t, step_v, tokens, value, D, BD == D, EVEN)
         k = tile(K, t, step_k, tokens, key, D, D % BK == 0, EVEN)
         known = about(stats, c * L, row, tokens) + in_chunk
-        x, u, m = tl.load(known + READ), tl.load(known + WRITE), tl.load(known + SCALE)
-        over, sign = _normaliser_of(known, m, eps)
-        asked = -tl.sum(dh.to(tl.float32) * h.to(tl.float32), 1)
-        ds = asked * sign * over
-        P = tl.dot(dh, tl.trans(v), input_precision=DOT) * over[:, None] + ds[:, None]
-        P *= decays(x, u, L) * scale
+        u, take, sign = tl.load(known + WRITE), tl.load(known + TAKE), tl.load(known + SIGN)
+        pull = -tl.sum(dh.to(tl.float32) * h.to(tl.float32), 1)
+        turn = pull * sign
+        P = (tl.dot(dh, tl.trans(v), input_precision=DOT) + turn[:, None]) * decays(take, u, L)
         dq = tl.dot(P.to(k.dtype), k, input_precision=DOT)
         if not ONE:
             keep, left, before = ends(stats, c, row, tokens, L)
-            read = tl.exp(x + before) * scale
-            dq += tl.dot(dh, C.to(dh.dtype), input_precision=DOT) * (read * over)[:, None]
-            dq += (read * ds)[:, None] * n[None, :]
-            write, keep = tl.exp(u + left), tl.exp(keep)
+            old = tl.dot(dh, C.to(dh.dtype), input_precision=DOT) + turn[:, None] * n[None, :]
+            dq += old * tl.exp2(take + before)[:, None]
+            write, keep = tl.exp2(u + left), tl.exp2(keep)
             written = k.to(tl.float32) * write[:, None]
             C = C * keep + tl.dot(tl.trans(v), written.to(v.dtype), input_precision=DOT)
             n = n * keep + tl.sum(written, 0)
         put(DQ, dq, t, step_dq, tokens, key, D, D % BK == 0, EVEN)
         if part == 0:
-            tl.store(line(pull, 0, row, rows, tokens) + t, asked)
+            tl.store(line(pull_of, 0, row, rows, tokens) + t, pull)
 
 
 @triton.jit
 def _key_rows(
-    Q, K, V, DH, DK, stats, pull, kappa, step_q, step_k, step_v, step_dh, step_dk, part, row, rows, tokens, scale, eps,
+    Q, K, V, DH, DK, stats, pull_of, kappa, step_q, step_k, step_v, step_dh, step_dk, part, row, rows, tokens,
     D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr, EVEN: tl.constexpr,
     DOT: tl.constexpr,
 ):  # fmt: skip
@@ -107,27 +94,25 @@ def _key_rows(
         q = tile(Q, t, step_q, tokens, key, D, D % BK == 0, EVEN)
         k = tile(K, t, step_k, tokens, key, D, D % BK == 0, EVEN)
         known = about(stats, c * L, row, tokens) + in_chunk
-        x, u, m = tl.load(known + READ), tl.load(known + WRITE), tl.load(known + SCALE)
-        over, sign = _normaliser_of(known, m, eps)
-        ds = tl.load(line(pull, 0, row, rows, tokens) + t) * sign * over
-        P = tl.dot(v, tl.trans(dh), input_precision=DOT) * over[None, :] + ds[None, :]
-        P *= decays_back(x, u, L) * scale
+        u, take = tl.load(known + WRITE), tl.load(known + TAKE)
+        turn = tl.load(line(pull_of, 0, row, rows, tokens) + t) * tl.load(known + SIGN)
+        P = (tl.dot(v, tl.trans(dh), input_precision=DOT) + turn[None, :]) * decays_back(take, u, L)
         dk = tl.dot(P.to(q.dtype), q, input_precision=DOT)
         if not ONE:
             keep, left, before = ends(stats, c, row, tokens, L)
-            read, keep = tl.exp(x + before) * scale, tl.exp(keep)
+            keep = tl.exp2(keep)
             old = tl.dot(v, tl.trans(dC.to(v.dtype)), input_precision=DOT) + dn[None, :]
-            dk += old * tl.exp(u + left)[:, None]
-            wide = q.to(tl.float32)
-            dC = dC * keep + tl.dot(tl.trans((wide * (read * over)[:, None]).to(dh.dtype)), dh, input_precision=DOT)
-            dn = dn * keep + tl.sum(wide * (read * ds)[:, None], 0)
+            dk += old * tl.exp2(u + left)[:, None]
+            taken = q.to(tl.float32) * tl.exp2(take + before)[:, None]
+            dC = dC * keep + tl.dot(tl.trans(taken.to(dh.dtype)), dh, input_precision=DOT)
+            dn = dn * keep + tl.sum(taken * turn[:, None], 0)
         put(DK, dk, t, step_dk, tokens, key, D, D % BK == 0, EVEN)
         tl.store(line(kappa, part, row, rows, tokens) + t, tl.sum(dk * k.to(tl.float32), 1))
 
 
 @triton.jit
 def _value_rows(
-    Q, K, DH, DV, stats, step_q, step_k, step_dh, step_dv, part, row, tokens, scale, eps,
+    Q, K, DH, DV, stats, step_q, step_k, step_dh, step_dv, part, row, tokens,
     D: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr, EVEN: tl.constexpr,
     DOT: tl.constexpr,
 ):  # fmt: skip
@@ -142,21 +127,20 @@ def _value_rows(
         k = tile(K, t, step_k, tokens, key, D, BD == D, EVEN)
         dh = tile(DH, t, step_dh, tokens, value, D, D % BV == 0, EVEN)
         known = about(stats, c * L, row, tokens) + in_chunk
-        x, u, m = tl.load(known + READ), tl.load(known + WRITE), tl.load(known + SCALE)
-        over, _ = _normaliser_of(known, m, eps)
-        S = tl.dot(k, tl.trans(q), input_precision=DOT) * (decays_back(x, u, L) * (over * scale)[None, :])
+        u, take = tl.load(known + WRITE), tl.load(known + TAKE)
+        S = tl.dot(k, tl.trans(q), input_precision=DOT) * decays_back(take, u, L)
         dv = tl.dot(S.to(dh.dtype), dh, input_precision=DOT)
         if not ONE:
             keep, left, before = ends(stats, c, row, tokens, L)
-            dv += tl.dot(k, dC.to(k.dtype), input_precision=DOT) * tl.exp(u + left)[:, None]
-            asked = dh.to(tl.float32) * (tl.exp(x + before) * scale * over)[:, None]
-            dC = dC * tl.exp(keep) + tl.dot(tl.trans(q), asked.to(q.dtype), input_precision=DOT)
+            dv += tl.dot(k, dC.to(k.dtype), input_precision=DOT) * tl.exp2(u + left)[:, None]
+            taken = dh.to(tl.float32) * tl.exp2(take + before)[:, None]
+            dC = dC * tl.exp2(keep) + tl.dot(tl.trans(q), taken.to(q.dtype), input_precision=DOT)
         put(DV, dv, t, step_dv, tokens, value, D, D % BV == 0, EVEN)
 
 
 @triton.jit
 def key_value_scan(
-    Q, K, V, DH, DK, DV, stats, pull, kappa, sq, sk, sv, sdh, sdk, sdv, inner, heads, rows, tokens, reversed_from, scale, eps,
+    Q, K, V, DH, DK, DV, stats, pull_of, kappa, sq, sk, sv, sdh, sdk, sdv, inner, heads, rows, tokens, reversed_from,
     D: tl.constexpr, BD: tl.constexpr, BW: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
     EVEN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
@@ -175,13 +159,13 @@ def key_value_scan(
         DK += base(row, sdk, inner, heads, tokens, reversed_from)
         step_v, step_dk = stride(row, sv, inner, heads, reversed_from), stride(row, sdk, inner, heads, reversed_from)
         _key_rows(
-            Q, K, V, DH, DK, stats, pull, kappa, step_q, step_k, step_v, step_dh, step_dk, part, row, rows, tokens, scale, eps,
+            Q, K, V, DH, DK, stats, pull_of, kappa, step_q, step_k, step_v, step_dh, step_dk, part, row, rows, tokens,
             D, BD, BW, L, ONE, EVEN, DOT,
         )  # fmt: skip
     else:
         DV += base(row, sdv, inner, heads, tokens, reversed_from)
         step_dv = stride(row, sdv, inner, heads, reversed_from)
         _value_rows(
-            Q, K, DH, DV, stats, step_q, step_k, step_dh, step_dv, part - TILES, row, tokens, scale, eps,
+            Q, K, DH, DV, stats, step_q, step_k, step_dh, step_dv, part - TILES, row, tokens,
             D, BD, BW, L, ONE, EVEN, DOT,
         )  # fmt: skip

@@ -10,21 +10,21 @@ maximum at the end of the chunk before, so every factor below is at most 1.
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.parts import READ, SCALE, SUM, WRITE, about, base, decays, ends, normaliser, put, stride, tile
+from models.xlstm.triton.parts import READ, SCALE, SIGN, TAKE, WRITE, about, base, decays, ends, put, stride, tile
 
 
 @triton.jit
 def forward_scan(
-    Q, K, V, H, stats, sq, sk, sv, sh, inner, heads, rows, tokens, reversed_from, scale, eps,
+    Q, K, V, H, stats, sq, sk, sv, sh, inner, heads, rows, tokens, reversed_from, log_scale, eps,
     D: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
     EVEN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """h, and the signed sum n · q of every token (plane SUM).
+    """h, and what the normaliser was (planes TAKE and SIGN).
 
     Args:
         Q, K, V, H: rows of ``T D``; strides (direction, sequence, head, token).
         stats: what is known of tokens, see parts.py.
-        scale: 1/√D.
+        log_scale: of 1/√D, which every product with q takes, to the base 2.
         BD, BV: D as a power of two, and the width of a tile of values.
         ONE: whether all is one chunk, which needs no memory.
         EVEN: whether the last chunk is full.
@@ -45,18 +45,20 @@ def forward_scan(
         k = tile(K, t, step_k, tokens, key, D, BD == D, EVEN)
         v = tile(V, t, step_v, tokens, value, D, D % BV == 0, EVEN)
         known = about(stats, c * L, row, tokens) + in_chunk
-        x, u, m = tl.load(known + READ), tl.load(known + WRITE), tl.load(known + SCALE)
-        S = tl.dot(q, tl.trans(k), input_precision=DOT) * (decays(x, u, L) * scale)
+        x, u, m = tl.load(known + READ) + log_scale, tl.load(known + WRITE), tl.load(known + SCALE)
+        S = tl.dot(q, tl.trans(k), input_precision=DOT) * decays(x, u, L)
         top, total = tl.dot(S.to(v.dtype), v, input_precision=DOT), tl.sum(S, 1)
         if not ONE:
             keep, left, before = ends(stats, c, row, tokens, L)
-            read = tl.exp(x + before) * scale
+            read = tl.exp2(x + before)
             top += tl.dot(q, C.to(q.dtype), input_precision=DOT) * read[:, None]
             total += tl.sum(q.to(tl.float32) * n[None, :], 1) * read
-            written, keep = k.to(tl.float32) * tl.exp(u + left)[:, None], tl.exp(keep)
+            written, keep = k.to(tl.float32) * tl.exp2(u + left)[:, None], tl.exp2(keep)
             C = C * keep + tl.dot(tl.trans(written.to(v.dtype)), v, input_precision=DOT)
             n = n * keep + tl.sum(written, 0)
-        over, _ = normaliser(total, m, eps)
-        put(H, top * over[:, None], t, step_h, tokens, value, D, D % BV == 0, EVEN)
+        size, floor = tl.abs(total), tl.exp2(-m)
+        below = tl.maximum(size, floor) + eps
+        put(H, top / below[:, None], t, step_h, tokens, value, D, D % BV == 0, EVEN)
         if part == 0:
-            tl.store(known + SUM, total)
+            tl.store(known + TAKE, x - tl.log2(below))
+            tl.store(known + SIGN, tl.where(size > floor, tl.where(total < 0, -1.0, 1.0), 0.0))

@@ -1,14 +1,15 @@
 """Gates of the mLSTM on the GPU: from pre-activations to exponents, and gradients from what the scans leave behind.
 
 The running maximum m_t = max(log σ(f_t) + m_{t−1}, i_t) is a scan in the max-plus algebra and costs one pass over the gates,
-so soft-capped and uncapped gates take the same way, and h is that of the recurrence, eps included. All is float32.
+so soft-capped and uncapped gates take the same way, and h is that of the recurrence, eps included. All is float32;
+logarithms in memory are to the base 2.
 """
 # ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 - Triton reads annotations as its own types; a kernel's arguments are flat
 
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.parts import EMPTY, PAD, READ, SCALE, SUM, WRITE, about, base, line, normaliser, stride
+from models.xlstm.triton.parts import EMPTY, LOG2E, PAD, READ, SCALE, SIGN, TAKE, WRITE, about, base, line, stride
 
 
 @triton.jit
@@ -68,7 +69,7 @@ def gates_forward(
         t = start + offsets
         inside = t < tokens
         i, f = _gates_at(I, F, t, step_i, step_f, inside, cap, CAPPED)
-        i, log_f = tl.where(inside, i, EMPTY), tl.where(inside, log_sigmoid(f), 0.0)
+        i, log_f = tl.where(inside, i * LOG2E, EMPTY), tl.where(inside, log_sigmoid(f) * LOG2E, 0.0)
         b = tl.reshape(tl.cumsum(tl.reshape(log_f, (BLOCK // PAD, PAD)), 1), (BLOCK,))
         total, m = tl.associative_scan((log_f, i), 0, _after)
         m = tl.maximum(m, total + scale)
@@ -85,12 +86,12 @@ def _carried(I, F, stats, t, step_i, step_f, row, tokens, cap, CAPPED: tl.conste
     inside = t < tokens
     i, f = _gates_at(I, F, t, step_i, step_f, inside, cap, CAPPED)
     before = tl.load(about(stats, t - 1, row, tokens) + SCALE, mask=inside & (t > 0), other=EMPTY)
-    return tl.where(inside & (log_sigmoid(f) + before > i), 1.0, 0.0), i, f
+    return tl.where(inside & (log_sigmoid(f) * LOG2E + before > i * LOG2E), 1.0, 0.0), i, f
 
 
 @triton.jit
 def gates_backward(
-    I, F, stats, pull, kappa, DI, DF, si, sf, sdi, sdf, inner, heads, rows, tokens, reversed_from, cap, eps,
+    I, F, stats, pull_of, kappa, DI, DF, si, sf, sdi, sdf, inner, heads, rows, tokens, reversed_from, log_scale, cap, eps,
     CAPPED: tl.constexpr, TILES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the pre-activations; one program a row, from the last token to the first.
@@ -118,12 +119,13 @@ def gates_backward(
         given = tl.zeros((BLOCK,), tl.float32)
         for part in range(0, TILES):
             given += tl.load(line(kappa, part, row, rows, tokens) + t, mask=inside, other=0.0)
-        total = tl.load(about(stats, t, row, tokens) + SUM, mask=inside, other=1.0)
-        m = tl.load(about(stats, t, row, tokens) + SCALE, mask=inside, other=0.0)
-        asked = tl.load(line(pull, 0, row, rows, tokens) + t, mask=inside, other=0.0)
-        over, by_sum = normaliser(total, m, eps)
-        dm = asked * eps * over
-        taken = tl.where(by_sum, -dm, -asked)
+        pull = tl.load(line(pull_of, 0, row, rows, tokens) + t, mask=inside, other=0.0)
+        known = about(stats, t, row, tokens)
+        sign = tl.load(known + SIGN, mask=inside, other=1.0)
+        read = tl.load(known + READ, mask=inside, other=0.0) + log_scale
+        take = tl.load(known + TAKE, mask=inside, other=0.0)
+        dm = pull * eps * tl.exp2(take - read)
+        taken = tl.where(sign != 0, -dm, -pull)
         log_f = tl.cumsum(tl.where(inside, taken - given, 0.0), 0, reverse=True) + crossing
         chain, E = tl.associative_scan((goes_on, dm), 0, _before, reverse=True)
         E += chain * held

@@ -4,6 +4,7 @@ Tensors are ``P X H T D`` (directions, sequences, heads, tokens, features) with 
 1: so both ``P X H T D`` and a view of ``P X T H D`` are read where they lie. Gates and statistics are ``P X H T`` and lie as parts.py says.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -146,7 +147,7 @@ class Cell(NamedTuple):
 
 
 def stats_like(q: Tensor) -> Tensor:
-    """Room for what is kept of every token for the backward pass: ``R T'/64 4 64``, float32 (parts.py)."""
+    """Room for what is kept of every token for the backward pass: ``R T'/64 5 64``, float32 (parts.py)."""
     P, X, H, T, _ = q.shape
     return q.new_empty(P * X * H, -(-T // PAD.value), PLANES.value, PAD.value, dtype=torch.float32)
 
@@ -165,7 +166,7 @@ def forward_calls(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tens
     scan = Call(
         forward_scan,
         rows * tiles,
-        (q, k, v, h, stats, *map(_strides, (q, k, v, h)), *shape, cell.reversed_from, D**-0.5, cell.eps),
+        (q, k, v, h, stats, *map(_strides, (q, k, v, h)), *shape, cell.reversed_from, -0.5 * math.log2(D), cell.eps),
         {"D": D, "BD": padded(D), "BV": tile.width, "TILES": tiles, **_scan_options(launch, tile, T)},
     )
     return [gates, scan]
@@ -180,7 +181,7 @@ def backward_calls(
     D, T, tile = q.shape[-1], q.shape[-2], launch.query
     tiles, parts = triton.cdiv(D, tile.width), triton.cdiv(D, launch.key_value.width)
     pull, kappa = (stats.new_empty(n, rows, stats.shape[1] * PAD.value) for n in (1, parts))
-    told = (*shape, cell.reversed_from, D**-0.5, cell.eps)
+    told = (*shape, cell.reversed_from)
     query = Call(
         query_scan,
         rows * tiles,
@@ -194,7 +195,7 @@ def backward_calls(
     gates = Call(
         gates_backward,
         rows,
-        (i, f, stats, pull, kappa, di, df, *map(_strides, (i, f, di, df)), *shape, cell.reversed_from, cell.soft_cap or 1.0, cell.eps),
+        (i, f, stats, pull, kappa, di, df, *map(_strides, (i, f, di, df)), *told, -0.5 * math.log2(D), cell.soft_cap or 1.0, cell.eps),
         {"CAPPED": cell.soft_cap is not None, "TILES": parts, "BLOCK": _gate_block(T), "num_warps": 4},
     )
     return [query, scan, gates]

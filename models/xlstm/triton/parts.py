@@ -5,7 +5,8 @@ Tokens are counted in the order in which they are processed; only :func:`stride`
 
 What is known of tokens lies as ``R T'/64 planes 64``, T' being T up to the next multiple of 64: all of a chunk at fixed distances
 from one address, which saves a scan two dozen registers of addresses. A token beyond the sequence writes nothing to the memory
-(its u is :data:`EMPTY`), forgets nothing and carries the running maximum on, so no scan asks where a row ends.
+(its u is :data:`EMPTY`), forgets nothing and carries the running maximum on, so no scan asks where a row ends. All logarithms
+are to the base 2: the GPU's exponential is, and a multiplication an element is saved.
 """
 # ruff: noqa: ANN001, ANN201 - Triton reads annotations as its own types
 
@@ -14,18 +15,22 @@ import triton.language as tl
 
 PAD = tl.constexpr(64)
 """What rows of statistics are padded to and b is summed over; chunks of scans divide it."""
-PLANES = tl.constexpr(4)
-"""Statistics of a token: b − m (b: log forget gates summed over 64 tokens), u (input gate minus b), m, and n · q."""
+LOG2E = tl.constexpr(1.4426950408889634)
+"""From natural logarithms to those to the base 2."""
+PLANES = tl.constexpr(5)
+"""Statistics of a token, below; b is the sum of log forget gates since the last multiple of 64 tokens."""
 EMPTY = tl.constexpr(-1e30)
 """Logarithm of nothing: finite, so that differences of two of them are 0 and never NaN."""
 READ = tl.constexpr(0)
 """b − m: what a token reads of the memory 64 tokens begin with, beside its scale."""
 WRITE = tl.constexpr(64)
-"""u: what a token writes, beside b − m of the one that reads."""
+"""u = i − b: what a token writes, beside b − m of the one that reads."""
 SCALE = tl.constexpr(128)
 """m: the running maximum."""
-SUM = tl.constexpr(192)
-"""The signed sum n · q, times exp(−m)."""
+TAKE = tl.constexpr(192)
+"""b − m − log below + log 1/√D: what a token takes of the memory 64 tokens begin with, all divisors included."""
+SIGN = tl.constexpr(256)
+"""Sign of n · q where the sum decided the normaliser, 0 where its floor exp(−m) did."""
 
 
 @triton.jit
@@ -102,21 +107,14 @@ def ends(stats, c, row, tokens, L: tl.constexpr):
 
 
 @triton.jit
-def normaliser(total, m, eps):
-    """1 / below, and whether the sum (and not its floor exp(−m)) decided it."""
-    size, floor = tl.abs(total), tl.exp(-m)
-    return 1.0 / (tl.maximum(size, floor) + eps), size > floor
-
-
-@triton.jit
 def decays(x, u, L: tl.constexpr):
-    """exp(x_t + u_s) for s ≤ t, else 0: ``t s``."""
+    """2^(x_t + u_s) for s ≤ t, else 0: ``t s``."""
     at = tl.arange(0, L)
-    return tl.exp(tl.where(at[:, None] >= at[None, :], x[:, None] + u[None, :], -float("inf")))
+    return tl.exp2(tl.where(at[:, None] >= at[None, :], x[:, None] + u[None, :], -float("inf")))
 
 
 @triton.jit
 def decays_back(x, u, L: tl.constexpr):
     """The same, transposed: ``s t``."""
     at = tl.arange(0, L)
-    return tl.exp(tl.where(at[:, None] <= at[None, :], x[None, :] + u[:, None], -float("inf")))
+    return tl.exp2(tl.where(at[:, None] <= at[None, :], x[None, :] + u[:, None], -float("inf")))
