@@ -1,35 +1,49 @@
 """Train pickers side by side and compare them on real records: python -m benchmarks.picking_study regional=path/to/regional
 
 Every arm sees the same data: simulated seismograms, then the train split of a set of real records, with the same windows, labels,
-augmentation, steps and seeds. Arms: our small U-Net from scratch and from either pretraining, PhaseNet, EQTransformer; ObsPy's
-ar_pick needs no training. Each is evaluated on the test split, by source (``evaluation.run``), and all are compared
-(``evaluation.report``). Runs that are finished already are not run again, so the study can be stopped and continued.
-With ``fractions=true`` the question is another one: pretrained against scratch with 5 to 100 % of simulated labels.
+augmentation, steps and seeds. Arms: our fast picker from scratch and from either pretraining, PhaseNet, EQTransformer; ObsPy's
+ar_pick needs no training. Where several learning rates are given, the first seed of scratch, PhaseNet and EQTransformer tries
+all of them and the one with the least validation loss is taken (those from a pretraining take that of scratch). Each arm is
+evaluated on the test split, by source (``evaluation.run``), and on continuous records with an analyst's picks; all are compared
+(``evaluation.report``). With ``fractions=true`` the question is another one: pretrained against scratch with 5 to 100 % of
+simulated labels. What is finished is not done again, so the study can be stopped and continued. ``jobs=15`` keeps a GPU busy.
 """
 
-import shlex
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+import obspy
+import pandas as pd
 
 from utils import checkpoint, cli
 from utils.console import console
 from utils.errors import CheckpointError, demand
 
-OURS = "quickstart_finetune"
+OURS = "xlstm/fast"
 ARMS = {
     "scratch": OURS,
-    "contrastive": OURS,
-    "reconstruction": OURS,
     "phasenet": "baseline/phasenet",
     "eqtransformer": "baseline/eqtransformer",
+    "contrastive": OURS,
+    "reconstruction": OURS,
 }
-"""Experiment of each arm; the first three differ in the checkpoint they start from."""
-QUIET = ["pictures.enabled=false", "logger.tensorboard=false", "loader.num_workers=0", "checkpoint.save_top_k=1"]
+"""Experiment of each arm; our three differ in the checkpoint they start from."""
+PRETRAINED = ("contrastive", "reconstruction")
+QUIET = [
+    *("pictures.enabled=false", "logger.tensorboard=false", "loader.num_workers=0", "checkpoint.save_top_k=1"),
+    "trainer.precision=32-true",  # these networks are too small to gain from half precision
+]
 AUGMENT = ["task.augment.rotate=true", "task.augment.flip=true", "task.augment.vertical=0.15", "task.augment.noise=0.3"]
 FRACTIONS = (0.05, 0.1, 0.2, 0.5, 1.0)
+VALIDATIONS = 10
+"""During a training."""
+DATA = Path("runs") / "study-data"
 
 
 @dataclass(kw_only=True)
@@ -38,18 +52,32 @@ class Arguments:
 
     regional: str = ""
     """Folder of the real records, in SeisBench's format with a column split; "" leaves them out."""
+    continuous: str = ""
+    """Folder of continuous records NAME.mseed, each with an analyst's NAME.manual_picks.csv beside it; "" for none."""
+    exclude: list[str] = field(default_factory=list)
+    """Values of source_dataset left out of train and dev: those whose events are in the continuous records."""
     arms: list[str] = field(default_factory=lambda: list(ARMS))
     """Which arms."""
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     """A run of each arm a seed."""
-    pretraining_steps: int = 600
+    rates: list[float] = field(default_factory=lambda: [1e-3, 3e-3, 1e-2])
+    """Learning rates on simulated picks, of which each arm gets its best; real records are learnt at a third of it."""
+    rate: dict[str, float] = field(default_factory=dict)
+    """Learning rates by arm that are known already, in place of trying."""
+    pretraining_steps: int = 6000
     """Of contrastive learning and of masked reconstruction, on simulated seismograms; once for all seeds."""
-    steps: int = 1000
+    steps: int = 4000
     """On simulated picks."""
-    real_steps: int = 400
+    real_steps: int = 1000
     """On the real records' train split."""
-    samples: int = 2048
+    batch: int = 32
+    """Windows a step."""
+    samples: int = 4096
     """Length of windows."""
+    jobs: int = 1
+    """Trainings at a time. Each keeps 20,000 simulated seismograms in memory, 1.8 GB."""
+    evaluate: bool = True
+    """False only trains."""
     fractions: bool = False
     """Compare pretrained with scratch by share of labels instead."""
     traces: int = 4000
@@ -61,7 +89,36 @@ class Arguments:
             (bool(self.regional) or self.fractions, "regional = '': must name a folder, or fractions must be true"),
             (set(self.arms) <= set(ARMS), f"arms = {self.arms}: must be among {', '.join(ARMS)}"),
             (bool(self.seeds), "seeds = []: must name at least one"),
+            (bool(self.rates), "rates = []: must name at least one"),
+            (self.jobs >= 1, f"jobs = {self.jobs}: must be at least 1"),
         )
+
+    def schedule(self, steps: int, seed: int, rate: float) -> list[str]:
+        """Settings that all arms share."""
+        return [
+            f"trainer.max_steps={steps}",
+            "trainer.max_epochs=-1",
+            f"trainer.val_check_interval={max(steps // VALIDATIONS, 1)}",
+            f"dataset.samples={self.samples}",
+            f"seed={seed}",
+            f"loader.batch_size={self.batch}",
+            f"optimizer.lr={rate:g}",
+        ]
+
+
+def call(log: Path, *words: str) -> None:
+    """Run a command of this project with this Python, its output in a file.
+
+    Raises:
+        CalledProcessError: it failed; what it said last is on the screen.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    console().print(f"→ {log.stem}", markup=False)
+    with log.open("w") as out:
+        ended = subprocess.run([sys.executable, *words], stdout=out, stderr=subprocess.STDOUT, check=False)
+    if ended.returncode:
+        console().print(f"{log}:\n{log.read_text()[-2000:]}", markup=False)
+        ended.check_returncode()
 
 
 def train(experiment: str, run_id: str, *overrides: str) -> Path:
@@ -73,83 +130,166 @@ def train(experiment: str, run_id: str, *overrides: str) -> Path:
     except CheckpointError:
         done = False
     if not done:
-        call("train.py", f"experiment={experiment}", f"run_id={run_id}", *overrides, *QUIET)
+        name = f"{experiment}-{run_id}".replace("/", "-")
+        call(
+            Path("runs") / "study-logs" / f"{name}.log",
+            "train.py",
+            f"experiment={experiment}",
+            f"run_id={run_id}",
+            *overrides,
+            *QUIET,
+        )
     return folder
 
 
-def call(*words: str) -> None:
-    """Run a command of this project with this Python; ends the study where it fails."""
-    console().print(f"→ python {shlex.join(words)}", soft_wrap=True, markup=False)
-    subprocess.run([sys.executable, *words], check=True)
+def evaluate(args: Arguments, folder: Path, dataset: str) -> Path:
+    """Evaluate the checkpoint with the least validation loss on a set and on continuous records, unless that is done."""
+    logs, name = Path("runs") / "study-logs", f"{folder.parent.name}-{folder.name}"
+    best = next((folder / "checkpoints").glob("step_*.ckpt"))
+    if args.evaluate and not (folder / "evaluation" / Path(dataset).name / "report.html").is_file():
+        call(logs / f"evaluation-{name}.log", "-m", "evaluation.run", f"checkpoint={best}", f"dataset={dataset}")
+    for reference in sorted(Path(args.continuous).glob("*.manual_picks.csv")) if args.continuous and args.evaluate else []:
+        station = reference.name.removesuffix(".manual_picks.csv")
+        picks = folder / "picks" / f"{station}.csv"
+        if picks.is_file():
+            continue
+        record = reference.with_name(f"{station}.mseed")
+        spans = [(trace.stats.starttime, trace.stats.endtime) for trace in obspy.read(str(record), headonly=True)]
+        picks.parent.mkdir(parents=True, exist_ok=True)
+        call(logs / f"picks-{name}.log", "-m", "evaluation.pick", f"checkpoint={best}", f"input=[{record}]", f"output={picks}")
+        call(
+            logs / f"continuous-{name}.log", "-m", "evaluation.continuous", f"picks={picks}", f"reference={reference}",
+            f"start={min(a for a, _ in spans)}", f"end={max(b for _, b in spans)}", f"evaluation={folder}",
+        )  # fmt: skip
+    return folder
 
 
-def evaluate(folder: Path, dataset: str) -> None:
-    """Evaluate a run on a set, unless its report is there."""
-    name = Path(dataset).name
-    if not (folder / "evaluation" / name / "report.html").is_file():
-        call("-m", "evaluation.run", f"checkpoint={folder}", f"dataset={dataset}")
-
-
-def pretrained(args: Arguments, arm: str) -> list[str]:
-    """The setting that starts an arm from its pretraining; nothing for arms without one."""
-    if arm not in ("contrastive", "reconstruction"):
-        return []
+def pretrain(args: Arguments, arm: str) -> Path:
+    """The pretraining an arm starts from."""
     steps = args.pretraining_steps
-    lengths = [f"dataset.samples={args.samples}", f"trainer.max_steps={steps}", "trainer.max_epochs=-1"]
-    folder = train(f"{arm}/small", f"study-{steps}", *lengths, f"trainer.val_check_interval={steps // 4}", VALIDATION)
-    return [f"model.checkpoint_path={folder}"]
+    return train(
+        f"{arm}/fast", f"study-{steps}", f"dataset.samples={args.samples}", f"trainer.max_steps={steps}", "trainer.max_epochs=-1",
+        f"trainer.val_check_interval={steps // VALIDATIONS}", "dataset.cache=true",
+    )  # fmt: skip
 
 
-VALIDATION = "trainer.limit_val_batches=8"
+def least_loss(folder: Path) -> float:
+    """The smallest validation loss of a run."""
+    return float(pd.read_csv(folder / "metrics.csv")["val/loss"].min())
 
 
-def schedule(steps: int, args: Arguments, seed: int) -> list[str]:
-    """Settings all arms share."""
-    return [
-        f"trainer.max_steps={steps}",
-        "trainer.max_epochs=-1",
-        f"dataset.samples={args.samples}",
-        f"seed={seed}",
-        "loader.batch_size=16",
-    ]
+class Study:
+    """Who waits for whom: a pretraining, then learning rates, then seeds.
+
+    Args:
+        args: of the command.
+        pool: workers; what is submitted first is done first, so nobody waits for what cannot begin.
+    """
+
+    def __init__(self, args: Arguments, pool: ThreadPoolExecutor) -> None:
+        self.args, self.pool = args, pool
+        wanted = [arm for arm in PRETRAINED if arm in args.arms]
+        self.pretrained: dict[str, Future[Path]] = {arm: pool.submit(pretrain, args, arm) for arm in wanted}
+
+    def start(self, arm: str) -> list[str]:
+        """The setting that starts an arm from its pretraining; nothing for arms without one."""
+        return [f"model.checkpoint_path={self.pretrained[arm].result()}"] if arm in PRETRAINED else []
+
+    def simulated(self, arm: str, seed: int, rate: float) -> Path:
+        """Train on simulated picks."""
+        own = [*self.args.schedule(self.args.steps, seed, rate), *self.start(arm), *AUGMENT]
+        return train(ARMS[arm], f"simulated-{arm}-{seed}-lr{rate:g}", "dataset=synthetic", "dataset.cache=true", *own)
+
+    def real(self, arm: str, seed: int, rate: Callable[[], float]) -> Path:
+        """Train on simulated picks, then on real ones; evaluate."""
+        args, lr = self.args, rate()
+        data = train_and_dev(args)
+        records = ["dataset=seisbench_phase_pick", f"dataset.dataset_name=[{data}]", "dataset.preload=true"]
+        first = self.simulated(arm, seed, lr)
+        own = [*args.schedule(args.real_steps, seed, lr / 3), f"model.checkpoint_path={first}", *AUGMENT]
+        return evaluate(args, train(ARMS[arm], f"real-{arm}-{seed}", *records, *own), str(data))
+
+    def rates(self) -> dict[str, Callable[[], float]]:
+        """A way to wait for the best learning rate of each arm; with one rate there is nothing to try."""
+        args = self.args
+        owners = dict.fromkeys("scratch" if arm in PRETRAINED else arm for arm in args.arms)
+        candidates = {arm: [args.rate[arm]] if arm in args.rate else args.rates for arm in owners}
+        tried = {
+            arm: {rate: self.pool.submit(self.simulated, arm, args.seeds[0], rate) for rate in rates}
+            for arm, rates in candidates.items()
+            if len(rates) > 1
+        }
+
+        def best(arm: str) -> float:
+            if arm not in tried:
+                return candidates[arm][0]
+            loss = {rate: least_loss(run.result()) for rate, run in tried[arm].items()}
+            return min(loss, key=loss.__getitem__)
+
+        return {arm: partial(best, "scratch" if arm in PRETRAINED else arm) for arm in args.arms}
+
+    def on_real_records(self) -> Iterator[Future[Path]]:
+        """Every arm and seed."""
+        rates = self.rates()
+        for seed in self.args.seeds:
+            for arm in self.args.arms:
+                yield self.pool.submit(self.real, arm, seed, rates[arm])
+
+    def by_fraction(self) -> Iterator[Future[Path]]:
+        """Our arms at every share of labels."""
+        labels = DATA / f"{self.args.traces}"
+        if not (labels / "metadata.csv").is_file():
+            words = ["-m", "dataloaders.synthesise", f"path={labels}", f"traces={self.args.traces}", "seed=7"]
+            call(Path("runs") / "study-logs" / "synthesise.log", *words)
+        for seed in self.args.seeds:
+            for fraction in FRACTIONS:
+                for arm in (arm for arm in self.args.arms if ARMS[arm] == OURS):
+                    yield self.pool.submit(self.fraction, labels, arm, seed, fraction)
+
+    def fraction(self, labels: Path, arm: str, seed: int, fraction: float) -> Path:
+        """Train on a share of the labels; evaluate."""
+        args = self.args
+        data = ["dataset=seisbench_phase_pick", f"dataset.dataset_name=[{labels}]", "dataset.preload=true"]
+        own = [*data, f"dataset.training_fraction={fraction}", *args.schedule(args.steps, seed, args.rates[0])]
+        return evaluate(args, train(OURS, f"labels-{fraction:g}-{arm}-{seed}", *own, *self.start(arm), *AUGMENT), str(labels))
 
 
-def real(args: Arguments) -> Iterator[Path]:
-    """Train and evaluate every arm and seed; yields run folders."""
-    for seed in args.seeds:
-        for arm in args.arms:
-            simulated = [*schedule(args.steps, args, seed), f"trainer.val_check_interval={args.steps // 4}", VALIDATION]
-            first = train(ARMS[arm], f"simulated-{arm}-{seed}", "dataset=synthetic", *simulated, *pretrained(args, arm), *AUGMENT)
-            records = ["dataset=seisbench_phase_pick", f"dataset.dataset_name=[{args.regional}]", "dataset.preload=true"]
-            validate = ["trainer.val_check_interval=1.0", "optimizer.lr=1e-3", f"model.checkpoint_path={first}"]
-            last = train(ARMS[arm], f"real-{arm}-{seed}", *records, *schedule(args.real_steps, args, seed), *validate, *AUGMENT)
-            evaluate(last, args.regional)
-            yield last
+def train_and_dev(args: Arguments) -> Path:
+    """The real records, those of excluded sources only where they are in the test split."""
+    if not args.exclude:
+        return Path(args.regional)
+    return DATA / Path(args.regional).name
 
 
-def by_fraction(args: Arguments) -> Iterator[Path]:
-    """Train and evaluate pretrained and scratch at every share of labels; yields run folders."""
-    labels = Path("runs") / "study-data" / f"{args.traces}"
-    if not (labels / "metadata.csv").is_file():
-        call("-m", "dataloaders.synthesise", f"path={labels}", f"traces={args.traces}", "seed=7")
-    data = ["dataset=seisbench_phase_pick", f"dataset.dataset_name=[{labels}]", "dataset.preload=true"]
-    validate = [f"trainer.val_check_interval={args.steps // 4}", VALIDATION]
-    for seed in args.seeds:
-        for fraction in FRACTIONS:
-            for arm in (arm for arm in args.arms if ARMS[arm] == OURS):
-                own = [*data, f"dataset.training_fraction={fraction}", *schedule(args.steps, args, seed), *validate]
-                folder = train(OURS, f"labels-{fraction:g}-{arm}-{seed}", *own, *pretrained(args, arm), *AUGMENT)
-                evaluate(folder, str(labels))
-                yield folder
+def write_excluded(args: Arguments) -> None:
+    """Write the set of :func:`train_and_dev`: its own metadata, the same waveforms."""
+    source, folder = Path(args.regional).resolve(), DATA / Path(args.regional).name
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pd.read_csv(source / "metadata.csv", dtype=str, keep_default_na=False)
+    out = table["source_dataset"].isin(args.exclude) & (table["split"] != "test")
+    if not (folder / "waveforms.hdf5").exists():
+        (folder / "waveforms.hdf5").symlink_to(source / "waveforms.hdf5")
+    table[~out].to_csv(folder / "metadata.csv", index=False)
+    console().print(f"{int(out.sum())} records of {', '.join(args.exclude)} are left out of train and dev", markup=False)
 
 
 def main(args: Arguments) -> None:
     """Run the study, then compare."""
-    folders = list(by_fraction(args) if args.fractions else real(args))
+    os.environ.setdefault("OMP_NUM_THREADS", "1" if args.jobs > 1 else str(os.cpu_count() or 1))
+    if args.exclude:
+        write_excluded(args)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        study = Study(args, pool)
+        folders = [run.result() for run in list(study.by_fraction() if args.fractions else study.on_real_records())]
+    if not args.evaluate:
+        return
+    log = Path("runs") / "study-logs"
     if not args.fractions:
-        call("-m", "evaluation.run", "baseline=ar_pick", f"dataset={args.regional}", "output=runs/ar_pick/evaluation/regional")
-        folders.append(Path("runs/ar_pick"))
-    call("-m", "evaluation.report", *map(str, folders))
+        data = train_and_dev(args)
+        output = Path("runs") / "ar_pick" / "evaluation" / data.name
+        call(log / "ar_pick.log", "-m", "evaluation.run", "baseline=ar_pick", f"dataset={data}", f"output={output}")
+        folders.append(Path("runs") / "ar_pick")
+    call(log / "report.log", "-m", "evaluation.report", *map(str, folders))
 
 
 if __name__ == "__main__":

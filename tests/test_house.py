@@ -230,5 +230,5 @@ def test_settings_that_would_end_badly_are_refused(overrides, said):
 def test_mistyped_choices_are_told_with_the_nearest_one():
     told = unknown_choices(["encoder=conv-dwon", "experiment=contrastive/smal", "model=xlstm-unet", "trainer.devices=2"])
     assert len(told) == 2
-    assert "no 'conv-dwon'. Did you mean 'conv-down-small'?" in told[0]
+    assert "no 'conv-dwon'. Did you mean 'conv-down-fast'?" in told[0]
     assert "Did you mean 'contrastive/small'?" in told[1]
