@@ -26,6 +26,7 @@ from models.xlstm.triton.parts import (
     ends,
     line,
     put,
+    row_products,
     stride,
     tile,
 )
@@ -59,7 +60,7 @@ def query_scan(
         k = tile(K, t, step_k, tokens, key, D, D % BK == 0, EVEN)
         known = about(stats, c * L, row, tokens) + in_chunk
         u, take, sign = tl.load(known + WRITE), tl.load(known + TAKE), tl.load(known + SIGN)
-        pull = -tl.sum(dh.to(tl.float32) * h.to(tl.float32), 1)
+        pull = -row_products(dh, h, L, DOT)
         turn = pull * sign
         P = (tl.dot(dh, tl.trans(v), input_precision=DOT) + turn[:, None]) * decays(take, u, L)
         dq = tl.dot(P.to(k.dtype), k, input_precision=DOT)

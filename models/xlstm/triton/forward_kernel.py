@@ -10,7 +10,7 @@ maximum at the end of the chunk before, so every factor below is at most 1.
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.parts import READ, SCALE, SIGN, TAKE, WRITE, about, base, decays, ends, put, stride, tile
+from models.xlstm.triton.parts import READ, SCALE, SIGN, TAKE, WRITE, about, base, decays, ends, put, split, stride, tile
 
 
 @triton.jit
@@ -46,16 +46,16 @@ def forward_scan(
         v = tile(V, t, step_v, tokens, value, D, D % BV == 0, EVEN)
         known = about(stats, c * L, row, tokens) + in_chunk
         x, u, m = tl.load(known + READ) + log_scale, tl.load(known + WRITE), tl.load(known + SCALE)
-        S = tl.dot(q, tl.trans(k), input_precision=DOT) * decays(x, u, L)
-        top, total = tl.dot(S.to(v.dtype), v, input_precision=DOT), tl.sum(S, 1)
+        top, total = tl.zeros((L, BV), tl.float32), tl.zeros((L,), tl.float32)
         if not ONE:
             keep, left, before = ends(stats, c, row, tokens, L)
-            read = tl.exp2(x + before)
-            top += tl.dot(q, C.to(q.dtype), input_precision=DOT) * read[:, None]
-            total += tl.sum(q.to(tl.float32) * n[None, :], 1) * read
-            written, keep = k.to(tl.float32) * tl.exp2(u + left)[:, None], tl.exp2(keep)
-            C = C * keep + tl.dot(tl.trans(written.to(v.dtype)), v, input_precision=DOT)
-            n = n * keep + tl.sum(written, 0)
+            read, write, keep = tl.exp2(x + before), tl.exp2(u + left), tl.exp2(keep)
+            top = tl.dot(q, C.to(q.dtype), input_precision=DOT) * read[:, None]
+            total = tl.sum(tl.dot(q, split(n, q), input_precision=DOT), 1) * read
+            C = C * keep + tl.dot(tl.trans(k), (v.to(tl.float32) * write[:, None]).to(k.dtype), input_precision=DOT)
+            n = n * keep + tl.sum(tl.dot(tl.trans(k), split(write, k), input_precision=DOT), 1)
+        S = tl.dot(q, tl.trans(k), input_precision=DOT) * decays(x, u, L)
+        top, total = tl.dot(S.to(v.dtype), v, top, input_precision=DOT), total + tl.sum(S, 1)
         size, floor = tl.abs(total), tl.exp2(-m)
         below = tl.maximum(size, floor) + eps
         put(H, top / below[:, None], t, step_h, tokens, value, D, D % BV == 0, EVEN)

@@ -69,10 +69,10 @@ HALF: dict[tuple[int, bool], Launch] = {
     (32, False): _even(32, 4, 2),
     (64, True): _even(64, 4, 1),
     (64, False): _even(64, 4, 2),
-    (128, True): _even(128, 8, 1),
-    (128, False): Launch(Tile(64, 4, 2), Tile(64, 4, 2), Tile(128, 8, 1)),
-    (256, True): _even(64, 8, 1),
-    (256, False): _even(64, 8, 1),
+    (128, True): _even(64, 4, 1),
+    (128, False): Launch(Tile(64, 8, 1), Tile(32, 4, 2), Tile(32, 4, 2)),
+    (256, True): Launch(Tile(64, 4, 1), Tile(64, 8, 1), Tile(64, 4, 1)),
+    (256, False): _even(32, 8, 1),
 }
 """16-bit operands: (padded head width, at most 64 tokens) to launches; chosen for registers without spills (benchmarks/NOTES.md)."""
 
@@ -195,7 +195,20 @@ def backward_calls(
     gates = Call(
         gates_backward,
         rows,
-        (i, f, stats, pull, kappa, di, df, *map(_strides, (i, f, di, df)), *told, -0.5 * math.log2(D), cell.soft_cap or 1.0, cell.eps),
+        (
+            i,
+            f,
+            stats,
+            pull,
+            kappa,
+            di,
+            df,
+            *map(_strides, (i, f, di, df)),
+            *told,
+            -0.5 * math.log2(D),
+            cell.soft_cap or 1.0,
+            cell.eps,
+        ),
         {"CAPPED": cell.soft_cap is not None, "TILES": parts, "BLOCK": _gate_block(T), "num_warps": 4},
     )
     return [query, scan, gates]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.xlstm.triton.launch import WIDEST, Call, Cell, backward_calls, forward_calls, stats_like
 
+
 def mlstm_triton(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *,
     soft_cap: float | None = 15.0, eps: float = 1e-6, reversed_from: int | None = None,
@@ -52,7 +53,9 @@ def _check(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> None:
     if not q.dtype == k.dtype == v.dtype or q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError(f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}: must be one of float32, bfloat16, float16")
     if q.shape[-2] < 1 or not 1 <= q.shape[-1] <= WIDEST:
-        raise ValueError(f"tokens × head width = {q.shape[-2]} × {q.shape[-1]}: must be at least 1 × 1, and at most {WIDEST} wide")
+        raise ValueError(
+            f"tokens × head width = {q.shape[-2]} × {q.shape[-1]}: must be at least 1 × 1, and at most {WIDEST} wide"
+        )
 
 
 def _dense(x: Tensor) -> Tensor:

@@ -118,3 +118,23 @@ def decays_back(x, u, L: tl.constexpr):
     """The same, transposed: ``s t``."""
     at = tl.arange(0, L)
     return tl.exp2(tl.where(at[:, None] <= at[None, :], x[None, :] + u[:, None], -float("inf")))
+
+
+@triton.jit
+def split(x, like):
+    """A float32 vector as 16 columns that add up to it in the dtype of ``like``: to 2⁻¹⁶ of it in bfloat16, exactly in float32.
+
+    A product with a vector is then one of the tensor cores, and the matrix is never wanted in registers.
+    """
+    column = tl.arange(0, 16)[None, :]
+    high = x.to(like.dtype)
+    low = (x - high.to(tl.float32)).to(like.dtype)
+    return tl.where(column == 0, high[:, None], tl.where(column == 1, low[:, None], 0.0).to(like.dtype))
+
+
+@triton.jit
+def row_products(a, b, L: tl.constexpr, DOT: tl.constexpr):
+    """a_t · b_t of every token: the diagonal of a product of the tensor cores, again without a tile in registers."""
+    at = tl.arange(0, L)
+    every = tl.dot(a, tl.trans(b), input_precision=DOT)
+    return tl.sum(tl.where(at[:, None] == at[None, :], every, 0.0), 1)
