@@ -7,6 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from models.xlstm.mlstm import QUADRATIC_UP_TO, Form, mlstm
+from models.xlstm.triton.available import why_not
 from utils.errors import ConfigError, did_you_mean
 
 Cell = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -40,6 +41,16 @@ def _native(name: str, form: Form, why: str) -> Maker:
     return make
 
 
+def _triton(chunk: int, soft_cap: float | None, eps: float) -> Kernel:
+    reason = why_not()
+    if reason is not None:
+        raise ConfigError([f"kernels = 'triton': {reason}"])
+    from models.xlstm.triton.op import mlstm_triton  # only where there is Triton
+
+    cell = partial(mlstm_triton, soft_cap=soft_cap, eps=eps)
+    return Kernel("triton", cell, "kernels=triton: our Triton kernels, as asked; chunks of up to 64")
+
+
 KERNELS: dict[str, Maker] = {
     "auto": _native(
         "auto",
@@ -53,6 +64,7 @@ KERNELS: dict[str, Maker] = {
     ),
     "parallel": _native("parallel", Form.quadratic, "native quadratic form at every length, as asked; cost grows with T²"),
     "chunkwise": _native("chunkwise", Form.chunkwise, "native chunkwise form, chunks of {chunk}, as asked"),
+    "triton": _triton,
     "recurrent": _native("recurrent", Form.recurrent, "native recurrence token by token, as asked; slow, for checking"),
 }
 """Backends by the name a person types. A family of names ends in a colon and is looked up up to it (``mlstm_kernels:…``)."""

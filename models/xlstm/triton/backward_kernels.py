@@ -2,15 +2,16 @@
 
 Why two scans and not one over stored memories: a stored memory of D × D a chunk of L tokens weighs D/L of a pass over q, so at
 D = L = 64 both ways move the same bytes (11 passes against 10 and 1 more in the forward), wider heads lose by storing, and
-training would hold a quarter more. Both scans recompute the decays; products of the normaliser are part of them, so all
-gradients are exact. In true quantities, with below = max(|n · q|, exp(−m)) + eps, h = Σ_s (q · k_s) w_ts v_s / below:
+training would hold a quarter more. dk and dv are tiles of one launch: as programs side by side they share reads in the cache.
+Both scans recompute the decays; products of the normaliser are part of them, so all gradients are exact. In true quantities, with below = max(|n · q|, exp(−m)) + eps, h = Σ_s (q · k_s) w_ts v_s / below:
 
     pull_t = −dh_t · h_t,  ds_t = pull_t · sign(n · q) / below_t  where the sum decided the normaliser, else 0,
-    P_ts = (dh_t · v_s / below_t + ds_t) w_ts,  dq_t = Σ_{s≤t} P_ts k_s,  dk_s = Σ_{t≥s} P_ts q_t,  dv_s = Σ_{t≥s} (q_t·k_s) w_ts dh_t/below_t.
+    P_ts = (dh_t · v_s / below_t + ds_t) w_ts,
+    dq_t = Σ_{s≤t} P_ts k_s,  dk_s = Σ_{t≥s} P_ts q_t,  dv_s = Σ_{t≥s} (q_t · k_s) w_ts dh_t / below_t.
 
 A program owns a row, or a tile of its keys (dq, dk) or values (dv) where a memory of D × D does not fit the registers.
 """
-# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 - Triton reads annotations as its own types; a kernel's arguments are flat
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0917 - Triton reads annotations as its own types; a kernel's arguments are flat
 
 import triton
 import triton.language as tl
@@ -38,7 +39,10 @@ def query_scan(
     D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
     EVEN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """dq, and pull of every token (``R T'``), which the kernels after this one need; the memory is held transposed, values × a tile of keys."""
+    """dq, and pull of every token (``R T'``), which the kernels after this one need.
+
+    The memory is held transposed, values × a tile of keys.
+    """
     part, row = tl.program_id(0) % TILES, tl.program_id(0) // TILES
     K += base(row, sk, inner, heads, tokens, reversed_from)
     V += base(row, sv, inner, heads, tokens, reversed_from)
@@ -145,7 +149,7 @@ def key_value_scan(
     D: tl.constexpr, BD: tl.constexpr, BW: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
     EVEN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """dk with κ_s = k_s · dk_s (``tiles R T'``), and dv: tiles of both beside each other, so that what they share is in the cache.
+    """dk with κ_s = k_s · dk_s (``tiles R T'``), and dv: tiles of both side by side, so that what they share is in the cache.
 
     Products of L × L want all keys for dv and all values for dk; a program for both holds too much for the registers.
     """

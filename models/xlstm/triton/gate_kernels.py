@@ -4,7 +4,7 @@ The running maximum m_t = max(log σ(f_t) + m_{t−1}, i_t) is a scan in the max
 so soft-capped and uncapped gates take the same way, and h is that of the recurrence, eps included. All is float32;
 logarithms in memory are to the base 2.
 """
-# ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 - Triton reads annotations as its own types; a kernel's arguments are flat
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0917 - Triton reads annotations as its own types; a kernel's arguments are flat
 
 import triton
 import triton.language as tl
@@ -45,22 +45,22 @@ def _before(g, x, h, y):
 
 
 @triton.jit
-def _gates_at(I, F, t, step_i, step_f, inside, cap, CAPPED: tl.constexpr):
+def _gates_at(PI, PF, t, step_i, step_f, inside, cap, CAPPED: tl.constexpr):
     """Both gates of tokens, capped."""
-    i = capped(tl.load(I + t * step_i, mask=inside, other=0.0).to(tl.float32), cap, CAPPED)
-    f = capped(tl.load(F + t * step_f, mask=inside, other=0.0).to(tl.float32), cap, CAPPED)
+    i = capped(tl.load(PI + t * step_i, mask=inside, other=0.0).to(tl.float32), cap, CAPPED)
+    f = capped(tl.load(PF + t * step_f, mask=inside, other=0.0).to(tl.float32), cap, CAPPED)
     return i, f
 
 
 @triton.jit
 def gates_forward(
-    I, F, stats, si, sf, inner, heads, rows, tokens, reversed_from, cap,
+    PI, PF, stats, si, sf, inner, heads, rows, tokens, reversed_from, cap,
     CAPPED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """b − m, u and m of all tokens; one program a row, BLOCK tokens (a multiple of 64) at a time."""
     row = tl.program_id(0)
-    I += base(row, si, inner, heads, tokens, reversed_from)
-    F += base(row, sf, inner, heads, tokens, reversed_from)
+    PI += base(row, si, inner, heads, tokens, reversed_from)
+    PF += base(row, sf, inner, heads, tokens, reversed_from)
     step_i, step_f = stride(row, si, inner, heads, reversed_from), stride(row, sf, inner, heads, reversed_from)
     offsets = tl.arange(0, BLOCK)
     scale = tl.full((), EMPTY, tl.float32)
@@ -68,7 +68,7 @@ def gates_forward(
     for start in range(0, padded, BLOCK):
         t = start + offsets
         inside = t < tokens
-        i, f = _gates_at(I, F, t, step_i, step_f, inside, cap, CAPPED)
+        i, f = _gates_at(PI, PF, t, step_i, step_f, inside, cap, CAPPED)
         i, log_f = tl.where(inside, i * LOG2E, EMPTY), tl.where(inside, log_sigmoid(f) * LOG2E, 0.0)
         b = tl.reshape(tl.cumsum(tl.reshape(log_f, (BLOCK // PAD, PAD)), 1), (BLOCK,))
         total, m = tl.associative_scan((log_f, i), 0, _after)
@@ -81,17 +81,17 @@ def gates_forward(
 
 
 @triton.jit
-def _carried(I, F, stats, t, step_i, step_f, row, tokens, cap, CAPPED: tl.constexpr):
+def _carried(PI, PF, stats, t, step_i, step_f, row, tokens, cap, CAPPED: tl.constexpr):
     """Whether m_t is m_{t−1} carried on (1) or the input gate (0), and both capped gates; 0 outside of the sequence."""
     inside = t < tokens
-    i, f = _gates_at(I, F, t, step_i, step_f, inside, cap, CAPPED)
+    i, f = _gates_at(PI, PF, t, step_i, step_f, inside, cap, CAPPED)
     before = tl.load(about(stats, t - 1, row, tokens) + SCALE, mask=inside & (t > 0), other=EMPTY)
     return tl.where(inside & (log_sigmoid(f) * LOG2E + before > i * LOG2E), 1.0, 0.0), i, f
 
 
 @triton.jit
 def gates_backward(
-    I, F, stats, pull_of, kappa, DI, DF, si, sf, sdi, sdf, inner, heads, rows, tokens, reversed_from, log_scale, cap, eps,
+    PI, PF, stats, pull_of, kappa, DI, DF, si, sf, sdi, sdf, inner, heads, rows, tokens, reversed_from, log_scale, cap, eps,
     CAPPED: tl.constexpr, TILES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the pre-activations; one program a row, from the last token to the first.
@@ -101,8 +101,8 @@ def gates_backward(
     through eps alone: its gradient goes back along the maxima to the input gate that set it.
     """
     row = tl.program_id(0)
-    I += base(row, si, inner, heads, tokens, reversed_from)
-    F += base(row, sf, inner, heads, tokens, reversed_from)
+    PI += base(row, si, inner, heads, tokens, reversed_from)
+    PF += base(row, sf, inner, heads, tokens, reversed_from)
     DI += base(row, sdi, inner, heads, tokens, reversed_from)
     DF += base(row, sdf, inner, heads, tokens, reversed_from)
     step_i, step_f = stride(row, si, inner, heads, reversed_from), stride(row, sf, inner, heads, reversed_from)
@@ -114,8 +114,8 @@ def gates_backward(
     for j in range(0, blocks):
         t = (blocks - 1 - j) * BLOCK + offsets
         inside = t < tokens
-        goes_on, _, _ = _carried(I, F, stats, t + 1, step_i, step_f, row, tokens, cap, CAPPED)
-        came, i, f = _carried(I, F, stats, t, step_i, step_f, row, tokens, cap, CAPPED)
+        goes_on, _, _ = _carried(PI, PF, stats, t + 1, step_i, step_f, row, tokens, cap, CAPPED)
+        came, i, f = _carried(PI, PF, stats, t, step_i, step_f, row, tokens, cap, CAPPED)
         given = tl.zeros((BLOCK,), tl.float32)
         for part in range(0, TILES):
             given += tl.load(line(kappa, part, row, rows, tokens) + t, mask=inside, other=0.0)

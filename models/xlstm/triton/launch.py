@@ -1,7 +1,8 @@
 """How the kernels are launched: tile sizes by head width, grids and arguments; nothing is timed or tuned here.
 
-Tensors are ``P X H T D`` (directions, sequences, heads, tokens, features) with any strides but that of the features, which is
-1: so both ``P X H T D`` and a view of ``P X T H D`` are read where they lie. Gates and statistics are ``P X H T`` and lie as parts.py says.
+Tensors are ``P X H T D`` (directions, sequences, heads, tokens, features), with any strides but that of the features, which
+is 1: so both ``P X H T D`` and a view of ``P X T H D`` are read where they
+lie. Gates are ``P X H T``; parts.py says how statistics lie.
 """
 
 import math
@@ -74,7 +75,7 @@ HALF: dict[tuple[int, bool], Launch] = {
     (256, True): Launch(Tile(64, 4, 1), Tile(64, 8, 1), Tile(64, 4, 1)),
     (256, False): _even(32, 8, 1),
 }
-"""16-bit operands: (padded head width, at most 64 tokens) to launches; chosen for registers without spills (benchmarks/NOTES.md)."""
+"""16-bit operands: (padded head width, at most 64 tokens) to launches; chosen for no spills (benchmarks/NOTES.md)."""
 
 WIDE: dict[tuple[int, bool], Launch] = {
     (width, one): _even(min(width, 64 if width < 256 else 32), 4 if width < 128 else 8, 1, 64 if width < 128 else 32)

@@ -3,12 +3,15 @@
 ``wavexlstm::mlstm`` and ``wavexlstm::mlstm_backward`` are opaque to the compiler, which lays out what is around them.
 """
 
+# ruff: noqa: PLR0913, PLR0917 - operators of torch take flat arguments
+
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.xlstm.triton.available import interpreted
 from models.xlstm.triton.launch import WIDEST, Call, Cell, backward_calls, forward_calls, stats_like
 
 
@@ -52,6 +55,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> None:
         raise ValueError(f"gates are {i.shape} and {f.shape}: must be {q.shape[:-1]}, that of q without features")
     if not q.dtype == k.dtype == v.dtype or q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError(f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}: must be one of float32, bfloat16, float16")
+    if q.device.type != "cuda" and not interpreted():
+        raise ValueError(f"q is on {q.device}: the Triton kernels need a CUDA device; kernels=native runs everywhere")
     if q.shape[-2] < 1 or not 1 <= q.shape[-1] <= WIDEST:
         raise ValueError(
             f"tokens × head width = {q.shape[-2]} × {q.shape[-1]}: must be at least 1 × 1, and at most {WIDEST} wide"

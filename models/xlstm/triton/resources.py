@@ -1,4 +1,4 @@
-"""What the kernels would need of a GPU, found without one: every launch is compiled for a Hopper GPU and its machine code read."""
+"""What the kernels would need of a GPU, found without one: launches are compiled for Hopper and the code read."""
 
 import re
 import subprocess
