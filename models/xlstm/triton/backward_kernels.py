@@ -3,7 +3,8 @@
 Why two scans and not one over stored memories: a stored memory of D × D a chunk of L tokens weighs D/L of a pass over q, so at
 D = L = 64 both ways move the same bytes (11 passes against 10 and 1 more in the forward), wider heads lose by storing, and
 training would hold a quarter more. dk and dv are tiles of one launch: as programs side by side they share reads in the cache.
-Both scans recompute the decays; products of the normaliser are part of them, so all gradients are exact. In true quantities, with below = max(|n · q|, exp(−m)) + eps, h = Σ_s (q · k_s) w_ts v_s / below:
+Both scans recompute the decays; products of the normaliser are part of them, so all gradients are exact. In true quantities,
+with below = max(|n · q|, exp(−m)) + eps and h = Σ_s (q · k_s) w_ts v_s / below:
 
     pull_t = −dh_t · h_t,  ds_t = pull_t · sign(n · q) / below_t  where the sum decided the normaliser, else 0,
     P_ts = (dh_t · v_s / below_t + ds_t) w_ts,
@@ -100,7 +101,7 @@ def _key_rows(
         k = tile(K, t, step_k, tokens, key, D, D % BK == 0, EVEN)
         known = about(stats, c * L, row, tokens) + in_chunk
         u, take = tl.load(known + WRITE), tl.load(known + TAKE)
-        turn = tl.load(line(pull_of, 0, row, rows, tokens) + t) * tl.load(known + SIGN)
+        turn = tl.load(line(pull_of, 0, row, rows, tokens) + t, mask=t < tokens, other=0.0) * tl.load(known + SIGN)
         P = (tl.dot(v, tl.trans(dh), input_precision=DOT) + turn[None, :]) * decays_back(take, u, L)
         dk = tl.dot(P.to(q.dtype), q, input_precision=DOT)
         if not ONE:

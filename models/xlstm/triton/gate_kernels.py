@@ -57,7 +57,10 @@ def gates_forward(
     PI, PF, stats, si, sf, inner, heads, rows, tokens, reversed_from, cap,
     CAPPED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """b − m, u and m of all tokens; one program a row, BLOCK tokens (a multiple of 64) at a time."""
+    """b − m, u and m of all tokens; one program a row, BLOCK tokens (a multiple of 64) at a time.
+
+    Beyond the sequence every plane is filled: scans of other chunk lengths read there, times 0.
+    """
     row = tl.program_id(0)
     PI += base(row, si, inner, heads, tokens, reversed_from)
     PF += base(row, sf, inner, heads, tokens, reversed_from)
@@ -78,6 +81,9 @@ def gates_forward(
         tl.store(about(stats, t, row, tokens) + READ, b - m, mask=there)
         tl.store(about(stats, t, row, tokens) + WRITE, i - b, mask=there)
         tl.store(about(stats, t, row, tokens) + SCALE, m, mask=there)
+        beyond = there & (t >= tokens)
+        tl.store(about(stats, t, row, tokens) + TAKE, tl.zeros((BLOCK,), tl.float32), mask=beyond)
+        tl.store(about(stats, t, row, tokens) + SIGN, tl.zeros((BLOCK,), tl.float32), mask=beyond)
 
 
 @triton.jit

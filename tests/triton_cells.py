@@ -1,0 +1,49 @@
+"""Inputs and the float64 reference for tests of the Triton kernels, in the interpreter and on a GPU."""
+
+import torch
+import torch.nn.functional as F
+
+from models.xlstm.mlstm import Form, mlstm
+
+
+def inputs(T, D, dtype=torch.float32, device="cpu", seed=0, P=2, B=1, H=1):
+    """q, k, v ``P B H T D`` and gates ``P B H T``, forget gates mostly open, as leaves that want gradients."""
+    gen = torch.Generator().manual_seed(seed)
+    qkv = [torch.randn(P, B, H, T, D, generator=gen).to(dtype) for _ in range(3)]
+    gates = [torch.randn(P, B, H, T, generator=gen) * 2 + shift for shift in (0.0, 3.0)]
+    return [x.to(device).requires_grad_() for x in (*qkv, *gates)]
+
+
+def head_norm(h):
+    """What follows the cell: zero mean and unit variance over features."""
+    return F.layer_norm(h.to(torch.promote_types(h.dtype, torch.float32)), h.shape[-1:], eps=1e-6)
+
+
+def flipped(x, start):
+    """Directions from ``start`` on with time reversed."""
+    return torch.cat([x[:start], x[start:].flip(3)])
+
+
+def reference(x, reversed_from, soft_cap, eps):
+    """The recurrence token by token in float64, reversed directions by flips."""
+    x = [flipped(a.double(), reversed_from) for a in x]
+    h = mlstm(*(a.flatten(0, 1) for a in x), form=Form.recurrent, soft_cap=soft_cap, eps=eps)
+    return flipped(h.view_as(x[2]), reversed_from)
+
+
+def answers(run, x, after=head_norm, pull_seed=1):
+    """The output after ``after``, and the five gradients of its product with fixed random numbers."""
+    out = after(run(x))
+    pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(pull_seed)).to(out)
+    return [out, *torch.autograd.grad(out, x, pull)]
+
+
+def errors(got, expected):
+    """Relative error of h and of the gradients of q, k, v, i, f.
+
+    After the head norm a gradient can be nothing but rounding (the cell's scale is lost there): none is measured by less than a
+    hundredth of the largest.
+    """
+    sizes = [b.double().norm().item() for b in expected]
+    least = 0.01 * max(sizes[1:])
+    return [(a.double() - b.double()).norm().item() / max(n, least) for a, b, n in zip(got, expected, sizes, strict=True)]
