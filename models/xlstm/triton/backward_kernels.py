@@ -26,6 +26,7 @@ from models.xlstm.triton.parts import (
     decays,
     decays_back,
     ends,
+    gradient,
     line,
     put,
     row_products,
@@ -101,7 +102,7 @@ def _key_rows(
         k = tile(K, t, step_k, tokens, key, D, D % BK == 0, EVEN)
         known = about(stats, c * L, row, tokens) + in_chunk
         u, take = tl.load(known + WRITE), tl.load(known + TAKE)
-        turn = tl.load(line(pull_of, 0, row, rows, tokens) + t, mask=t < tokens, other=0.0) * tl.load(known + SIGN)
+        turn = gradient(pull_of, t, row, rows, tokens, EVEN) * tl.load(known + SIGN)
         P = (tl.dot(v, tl.trans(dh), input_precision=DOT) + turn[None, :]) * decays_back(take, u, L)
         dk = tl.dot(P.to(q.dtype), q, input_precision=DOT)
         if not ONE:

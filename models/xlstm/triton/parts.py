@@ -61,6 +61,15 @@ def line(values, part, row, rows, tokens):
 
 
 @triton.jit
+def gradient(pull, t, row, rows, tokens, EVEN: tl.constexpr):
+    """What the scan for dq left of tokens; it leaves nothing beyond the sequence."""
+    if EVEN:
+        return tl.load(line(pull, 0, row, rows, tokens) + t)
+    else:
+        return tl.load(line(pull, 0, row, rows, tokens) + t, mask=t < tokens, other=0.0)
+
+
+@triton.jit
 def tile(pointer, t, step, tokens, feature, D: tl.constexpr, WHOLE: tl.constexpr, EVEN: tl.constexpr):
     """Tokens × features of a row; zero beyond the sequence and the head.
 

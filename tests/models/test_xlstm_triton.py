@@ -1,0 +1,79 @@
+"""The Triton kernels on a machine without a GPU: interpreted in a child process, compiled but not run, refused by name."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.xlstm.kernels import kernel
+from models.xlstm.triton import available
+from utils.errors import ConfigError
+
+TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="no Triton on this platform")
+INTERPRETED = Path(__file__).parent / "xlstm_triton"
+
+
+@TRITON
+@pytest.mark.skipif(available.interpreted(), reason="these tests are then collected themselves")
+def test_the_interpreter_finds_the_kernels_right():
+    """A process of its own: the interpreter is chosen when Triton is imported, for good."""
+    command = [sys.executable, "-m", "pytest", str(INTERPRETED), "-p", "no:cacheprovider", "--show-capture=no"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        cwd=INTERPRETED.parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+@pytest.mark.slow
+@TRITON
+@pytest.mark.skipif(available.interpreted(), reason="nothing is compiled in the interpreter")
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset")
+@pytest.mark.parametrize(("width", "tokens"), [(64, 1024), (96, 1024), (128, 256), (256, 64), (32, 1024), (16, 1024)])
+def test_no_kernel_spills_on_a_hopper_gpu(width, tokens):
+    from models.xlstm.triton.resources import calls, usage
+
+    for call in calls(width, tokens):
+        used = usage(call)
+        assert (used.stack, used.spills) == (0, 0), used
+        assert used.programs >= 1, used
+        assert used.wgmma or "gates" in used.kernel, used
+
+
+@pytest.mark.slow
+@TRITON
+@pytest.mark.skipif(available.interpreted(), reason="nothing is compiled in the interpreter")
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset")
+@pytest.mark.parametrize(("width", "tokens"), [(44, 100), (256, 300)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_every_width_and_dtype_compiles_and_fits(width, tokens, dtype):
+    from models.xlstm.triton.resources import calls, usage
+
+    assert all(usage(call).programs >= 1 for call in calls(width, tokens, dtype, soft_cap=None))
+
+
+def test_without_a_gpu_the_backend_is_refused_with_the_reason(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(available, "find_spec", lambda name: object())
+    with pytest.raises(ConfigError, match=r"kernels = 'triton': no CUDA device is found .* kernels=native runs everywhere"):
+        kernel("triton", chunk=64, soft_cap=15.0, eps=1e-6)
+    monkeypatch.setattr(available, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="Triton is not installed here"):
+        kernel("triton", chunk=64, soft_cap=15.0, eps=1e-6)
+
+
+def test_an_old_gpu_is_refused_with_what_it_has_and_what_is_needed(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(available, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert "has compute capability 7.5, 8.0 is needed" in available.why_not()
