@@ -6,6 +6,8 @@ traffic (they run side by side and meet in the cache). What is held of the memor
 maximum at the end of the chunk before, so every factor below is at most 1.
 """
 # ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 - Triton reads annotations as its own types; a kernel's arguments are flat
+# Triton's reductions are declared to return tuples as well:
+# pyright: reportOperatorIssue=false
 
 import triton
 import triton.language as tl
@@ -61,4 +63,4 @@ def forward_scan(
         put(H, top / below[:, None], t, step_h, tokens, value, D, D % BV == 0, EVEN)
         if part == 0:
             tl.store(known + TAKE, x - tl.log2(below))
-            tl.store(known + SIGN, tl.where(size > floor, tl.where(total < 0, -1.0, 1.0), 0.0))
+            tl.store(known + SIGN, tl.where(size > floor, tl.where(total >= 0, 1.0, -1.0), 0.0))

@@ -105,7 +105,7 @@ def _backward(
     reversed_from: int, soft_cap: float | None, eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k, v, i, f, laid out as these."""
-    grads = (*map(_like, (q, k, v)), torch.empty_like(i), torch.empty_like(f))
+    grads = (_like(q), _like(k), _like(v), torch.empty_like(i), torch.empty_like(f))
     dh, q, k, v, h = (_dense(x) for x in (dh, q, k, v, h))
     _run(backward_calls((q, k, v, i, f), h, stats, dh, grads, Cell(reversed_from, soft_cap, eps)), q.device)
     return grads
@@ -116,7 +116,7 @@ def _(
     dh: Tensor, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tensor, stats: Tensor,
     reversed_from: int, soft_cap: float | None, eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    return (*map(_like, (q, k, v)), torch.empty_like(i), torch.empty_like(f))
+    return _like(q), _like(k), _like(v), torch.empty_like(i), torch.empty_like(f)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
