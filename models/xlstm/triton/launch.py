@@ -78,11 +78,11 @@ HALF: dict[tuple[int, bool], Launch] = {
 """16-bit operands: (padded head width, at most 64 tokens) to launches; chosen for no spills (benchmarks/NOTES.md)."""
 
 WIDE: dict[tuple[int, bool], Launch] = {
-    (width, one): _even(min(width, 64 if width < 256 else 32), 4 if width < 128 else 8, 1, 64 if width < 128 else 32)
-    for width in (16, 32, 64, 128, 256)
+    (width, one): _even(tile, 8, 1, 16)
+    for width, tile in ((16, 16), (32, 32), (64, 64), (128, 32), (256, 16))
     for one in (True, False)
 }
-"""float32 operands: for checking and for those who want it, so small rather than fast."""
+"""float32 operands, multiplied without tensor cores (IEEE): chunks are short, as longer ones overflow the registers by far."""
 
 WIDEST = 256
 """Widest head there are launches for."""

@@ -11,6 +11,7 @@ from models.xlstm.triton.launch import Launch, Tile, using
 from models.xlstm.triton.op import mlstm_triton
 
 SMALL = Tile(16, 4, 1, 16)
+WHOLE = Tile(64, 4, 1, 64)
 FINER = Launch(Tile(32, 4, 1, 64), Tile(16, 4, 1, 32), Tile(16, 4, 1, 16))
 COARSER = Launch(Tile(16, 4, 1, 16), Tile(16, 4, 1, 32), Tile(32, 4, 1, 64))
 
@@ -25,7 +26,7 @@ def compare(T, D, reversed_from=1, soft_cap=15.0, eps=1e-6, **how):
     st.integers(1, 80), st.sampled_from([5, 16, 20, 32]), st.integers(0, 2), st.sampled_from([15.0, None]),
     st.sampled_from([1e-6, 0.3]), st.integers(0, 99),
 )  # fmt: skip
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=6)
 def test_it_is_the_recurrence(T, D, reversed_from, soft_cap, eps, seed):
     got = compare(T, D, reversed_from, soft_cap, eps, seed=seed)
     assert got[0] < 2e-5
@@ -39,11 +40,10 @@ def test_lengths_and_widths_that_are_no_powers_of_two(T, D):
     assert max(got) < 5e-5
 
 
-@pytest.mark.parametrize("launch", [Launch(SMALL, SMALL, SMALL), FINER, COARSER])
-@pytest.mark.parametrize("T", [20, 100])
-def test_tiles_and_chunks_change_nothing(launch, T):
+@pytest.mark.parametrize("launch", [Launch(SMALL, SMALL, SMALL), FINER, COARSER, Launch(WHOLE, WHOLE, WHOLE)])
+def test_tiles_and_chunks_change_nothing(launch):
     with using(launch):
-        got = compare(T, 44)
+        got = compare(85, 20)
     assert max(got) < 5e-5
 
 
@@ -64,11 +64,10 @@ def test_float16_operands_keep_float32_gates():
 
 
 @pytest.mark.parametrize(("i", "f"), [(1e4, -1e4), (-1e4, 1e4), (-1e4, -1e4), (1e4, 1e4)])
-@pytest.mark.parametrize("soft_cap", [15.0, None])
-def test_gates_all_shut_or_all_open_stay_finite(i, f, soft_cap):
+def test_gates_all_shut_or_all_open_stay_finite(i, f):
     q, k, v, gi, gf = inputs(70, 16)
     x = [q, k, v, torch.full_like(gi, i).requires_grad_(), torch.full_like(gf, f).requires_grad_()]
-    h = mlstm_triton(*x, soft_cap=soft_cap, reversed_from=1)
+    h = mlstm_triton(*x, soft_cap=None, reversed_from=1)
     assert torch.isfinite(h).all()
     assert all(torch.isfinite(g).all() for g in torch.autograd.grad(h.sum(), x))
 
@@ -103,6 +102,6 @@ def test_no_token_sees_a_later_one():
 
 
 def test_twice_is_bitwise_the_same():
-    x = inputs(100, 44)
+    x = inputs(70, 20)
     for a, b in zip(*(answers(lambda x: mlstm_triton(*x, reversed_from=1), x) for _ in range(2)), strict=True):
         assert torch.equal(a, b)
