@@ -25,16 +25,10 @@ from utils import checkpoint, cli
 from utils.console import console
 from utils.errors import CheckpointError, demand
 
-OURS = "xlstm/fast"
-ARMS = {
-    "scratch": OURS,
-    "phasenet": "baseline/phasenet",
-    "eqtransformer": "baseline/eqtransformer",
-    "contrastive": OURS,
-    "reconstruction": OURS,
-}
-"""Experiment of each arm; our three differ in the checkpoint they start from."""
+ARMS = ("scratch", "phasenet", "eqtransformer", "contrastive", "reconstruction")
+BASELINES = {"phasenet": "baseline/phasenet", "eqtransformer": "baseline/eqtransformer"}
 PRETRAINED = ("contrastive", "reconstruction")
+"""These two and ``scratch`` are one experiment and differ in the checkpoint they start from."""
 QUIET = [
     *("pictures.enabled=false", "logger.tensorboard=false", "loader.num_workers=0", "checkpoint.save_top_k=1"),
     "trainer.precision=32-true",  # these networks are too small to gain from half precision
@@ -58,6 +52,10 @@ class Arguments:
     """Values of source_dataset left out of train and dev: those whose events are in the continuous records."""
     arms: list[str] = field(default_factory=lambda: list(ARMS))
     """Which arms."""
+    ours: str = "xlstm/fast"
+    """Experiment of our arms."""
+    pretraining: str = "fast"
+    """Experiments their checkpoints come from: contrastive/… and reconstruction/…; these must have the same encoder and model."""
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     """A run of each arm a seed."""
     rates: list[float] = field(default_factory=lambda: [1e-3, 3e-3, 1e-2])
@@ -82,6 +80,8 @@ class Arguments:
     """Compare pretrained with scratch by share of labels instead."""
     traces: int = 4000
     """Simulated traces of that comparison: 60 % train, 10 % dev, 30 % test."""
+    labelled: int = 480
+    """Training traces that count as 100 % of labels; the others are left out."""
 
     def __post_init__(self) -> None:
         """State the ranges."""
@@ -92,6 +92,10 @@ class Arguments:
             (bool(self.rates), "rates = []: must name at least one"),
             (self.jobs >= 1, f"jobs = {self.jobs}: must be at least 1"),
         )
+
+    def experiment(self, arm: str) -> str:
+        """What ``experiment=`` is for an arm."""
+        return BASELINES.get(arm, self.ours)
 
     def schedule(self, steps: int, seed: int, rate: float) -> list[str]:
         """Settings that all arms share."""
@@ -167,10 +171,14 @@ def evaluate(args: Arguments, folder: Path, dataset: str) -> Path:
 def pretrain(args: Arguments, arm: str) -> Path:
     """The pretraining an arm starts from."""
     steps = args.pretraining_steps
-    return train(
-        f"{arm}/fast", f"study-{steps}", f"dataset.samples={args.samples}", f"trainer.max_steps={steps}", "trainer.max_epochs=-1",
-        f"trainer.val_check_interval={steps // VALIDATIONS}", "dataset.cache=true",
-    )  # fmt: skip
+    own = [
+        f"dataset.samples={args.samples}",
+        "dataset.cache=true",
+        f"trainer.max_steps={steps}",
+        "trainer.max_epochs=-1",
+        f"trainer.val_check_interval={max(steps // VALIDATIONS, 1)}",
+    ]
+    return train(f"{arm}/{args.pretraining}", f"study-{steps}", *own)
 
 
 def least_loss(folder: Path) -> float:
@@ -198,7 +206,9 @@ class Study:
     def simulated(self, arm: str, seed: int, rate: float) -> Path:
         """Train on simulated picks."""
         own = [*self.args.schedule(self.args.steps, seed, rate), *self.start(arm), *AUGMENT]
-        return train(ARMS[arm], f"simulated-{arm}-{seed}-lr{rate:g}", "dataset=synthetic", "dataset.cache=true", *own)
+        return train(
+            self.args.experiment(arm), f"simulated-{arm}-{seed}-lr{rate:g}", "dataset=synthetic", "dataset.cache=true", *own
+        )
 
     def real(self, arm: str, seed: int, rate: Callable[[], float]) -> Path:
         """Train on simulated picks, then on real ones; evaluate."""
@@ -207,7 +217,7 @@ class Study:
         records = ["dataset=seisbench_phase_pick", f"dataset.dataset_name=[{data}]", "dataset.preload=true"]
         first = self.simulated(arm, seed, lr)
         own = [*args.schedule(args.real_steps, seed, lr / 3), f"model.checkpoint_path={first}", *AUGMENT]
-        return evaluate(args, train(ARMS[arm], f"real-{arm}-{seed}", *records, *own), str(data))
+        return evaluate(args, train(args.experiment(arm), f"real-{arm}-{seed}", *records, *own), str(data))
 
     def rates(self) -> dict[str, Callable[[], float]]:
         """A way to wait for the best learning rate of each arm; with one rate there is nothing to try."""
@@ -237,13 +247,10 @@ class Study:
 
     def by_fraction(self) -> Iterator[Future[Path]]:
         """Our arms at every share of labels."""
-        labels = DATA / f"{self.args.traces}"
-        if not (labels / "metadata.csv").is_file():
-            words = ["-m", "dataloaders.synthesise", f"path={labels}", f"traces={self.args.traces}", "seed=7"]
-            call(Path("runs") / "study-logs" / "synthesise.log", *words)
+        labels = few_labels(self.args)
         for seed in self.args.seeds:
             for fraction in FRACTIONS:
-                for arm in (arm for arm in self.args.arms if ARMS[arm] == OURS):
+                for arm in (arm for arm in self.args.arms if arm not in BASELINES):
                     yield self.pool.submit(self.fraction, labels, arm, seed, fraction)
 
     def fraction(self, labels: Path, arm: str, seed: int, fraction: float) -> Path:
@@ -251,7 +258,9 @@ class Study:
         args = self.args
         data = ["dataset=seisbench_phase_pick", f"dataset.dataset_name=[{labels}]", "dataset.preload=true"]
         own = [*data, f"dataset.training_fraction={fraction}", *args.schedule(args.steps, seed, args.rates[0])]
-        return evaluate(args, train(OURS, f"labels-{fraction:g}-{arm}-{seed}", *own, *self.start(arm), *AUGMENT), str(labels))
+        return evaluate(
+            args, train(args.experiment(arm), f"labels-{fraction:g}-{arm}-{seed}", *own, *self.start(arm), *AUGMENT), str(labels)
+        )
 
 
 def train_and_dev(args: Arguments) -> Path:
@@ -263,14 +272,31 @@ def train_and_dev(args: Arguments) -> Path:
 
 def write_excluded(args: Arguments) -> None:
     """Write the set of :func:`train_and_dev`: its own metadata, the same waveforms."""
-    source, folder = Path(args.regional).resolve(), DATA / Path(args.regional).name
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pd.read_csv(source / "metadata.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(Path(args.regional) / "metadata.csv", dtype=str, keep_default_na=False)
     out = table["source_dataset"].isin(args.exclude) & (table["split"] != "test")
-    if not (folder / "waveforms.hdf5").exists():
-        (folder / "waveforms.hdf5").symlink_to(source / "waveforms.hdf5")
-    table[~out].to_csv(folder / "metadata.csv", index=False)
+    _write_subset(Path(args.regional), table[~out], DATA / Path(args.regional).name)
     console().print(f"{int(out.sum())} records of {', '.join(args.exclude)} are left out of train and dev", markup=False)
+
+
+def few_labels(args: Arguments) -> Path:
+    """Simulated records of which few are for training and many for testing; written if they are not there."""
+    whole, few = DATA / f"{args.traces}", DATA / f"{args.traces}-{args.labelled}"
+    if not (whole / "metadata.csv").is_file():
+        words = ["-m", "dataloaders.synthesise", f"path={whole}", f"traces={args.traces}", "seed=7"]
+        call(Path("runs") / "study-logs" / "synthesise.log", *words)
+    table = pd.read_csv(whole / "metadata.csv", dtype=str, keep_default_na=False)
+    spare = table.index[table["split"] == "train"][args.labelled :]
+    _write_subset(whole, table.drop(spare), few)
+    return few
+
+
+def _write_subset(whole: Path, table: pd.DataFrame, folder: Path) -> None:
+    """Write a set that has some of another's traces: its own metadata, links to the waveforms."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in whole.resolve().glob("waveforms*.hdf5"):
+        if not (folder / file.name).exists():
+            (folder / file.name).symlink_to(file)
+    table.to_csv(folder / "metadata.csv", index=False)
 
 
 def main(args: Arguments) -> None:

@@ -78,11 +78,18 @@ def test_a_rate_that_is_known_is_not_tried(trainings):
     ]
 
 
-def test_shares_of_labels_are_for_our_arms_alone(trainings):
+def test_shares_of_labels_are_for_our_arms_alone(trainings, tmp_path):
+    whole = tmp_path / "runs" / "study-data" / "4000"
+    whole.mkdir(parents=True)
+    (whole / "waveforms.hdf5").write_text("waves")
+    splits = ["train"] * 600 + ["dev"] * 10 + ["test"] * 30
+    pd.DataFrame({"trace_name": range(640), "split": splits}).to_csv(whole / "metadata.csv", index=False)
     picking_study.main(Arguments(fractions=True, seeds=[1], evaluate=False, rates=[3e-3]))
     labels = [name for name in trainings.done if "labels" in name]
     assert len(labels) == 3 * 5
     assert not any("phasenet" in name for name in labels)
+    few = pd.read_csv("runs/study-data/4000-480/metadata.csv")
+    assert few["split"].value_counts().to_dict() == {"train": 480, "dev": 10, "test": 30}
 
 
 def test_excluded_sources_stay_in_the_test_split_only(trainings, tmp_path):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.contracts import DECODERS, Decoder
-from utils.errors import ConfigError, demand
+from utils.errors import demand
 
 
 @dataclass(kw_only=True)
@@ -19,12 +19,12 @@ class FineUNetConfig:
 
     width: int = 8
     """Channels at the sampling rate, at least 1; each way down doubles them."""
-    pool: list[int] = field(default_factory=lambda: [4, 4])
-    """Samples folded into one at each way down, each at least 2; their product must divide the encoder's stride."""
+    pool: list[int] = field(default_factory=lambda: [4, 4, 4, 4])
+    """Samples folded into one at each way down, each at least 2."""
     kernel: int = 7
     """Kernel of all convolutions in samples of their stage, odd, at least as long as every pool."""
     dropout: float = 0.0
-    """Share of channels dropped where the context enters."""
+    """Share of channels dropped at the coarsest stage."""
 
     def __post_init__(self) -> None:
         """State the ranges."""
@@ -42,9 +42,9 @@ class FineUNetConfig:
 class FineUNet(Decoder):
     """The backbone knows what arrives and roughly when, strided convolutions over the wave know exactly when.
 
-    The wave goes down a few strided convolutions as in PhaseNet (Zhu & Beroza 2019), meets the context at the coarsest stage and
-    goes up with skips to class scores at the sampling rate. Few channels where samples are many: a token may then
-    cover many samples, which is what makes a picker fast, and onsets stay sharp.
+    The wave goes down strided convolutions and up again with skips as in PhaseNet (Zhu & Beroza 2019); the context is added on
+    the way down, at the last stage whose samples divide a token. Few channels where samples are many: a token may then cover
+    many samples, which is what makes a picker fast, and onsets stay sharp.
 
     Args:
         cfg: widths, pools, kernel, dropout.
@@ -52,26 +52,20 @@ class FineUNet(Decoder):
         d_out: classes.
         stride: samples a token covers.
         d_wave: C, channels of the wave.
-
-    Raises:
-        ConfigError: the pools do not divide the stride.
     """
 
     causal = False
 
     def __init__(self, cfg: FineUNetConfig, *, d_in: int, d_out: int, stride: int, d_wave: int) -> None:
         super().__init__()
-        self.fold = math.prod(cfg.pool)
-        if stride % self.fold:
-            raise ConfigError(
-                [f"decoder 'fine-unet-phase-pick' folds {cfg.pool}, in all {self.fold} samples, but a token covers {stride}: "
-                 "set decoder.pool so that its product divides the encoder's stride"]
-            )  # fmt: skip
+        folds = [math.prod(cfg.pool[:stage]) for stage in range(len(cfg.pool) + 1)]
+        self.level = max(stage for stage, fold in enumerate(folds) if stride % fold == 0)
+        self.fold, self.whole = folds[self.level], math.lcm(stride, folds[-1])
         self.cfg, self.d_out, self.stride = cfg, d_out, stride
         widths = [cfg.width * 2**j for j in range(len(cfg.pool) + 1)]
         self.stem = _conv(d_wave, cfg.width, cfg.kernel)
         self.down = nn.ModuleList(_conv(a, b, cfg.kernel, p) for p, (a, b) in zip(cfg.pool, pairwise(widths), strict=True))
-        self.context = nn.Linear(d_in, widths[-1])
+        self.context = nn.Linear(d_in, widths[self.level])
         self.centre = _conv(widths[-1], widths[-1], cfg.kernel)
         self.dropout = nn.Dropout1d(cfg.dropout)
         self.narrow = nn.ModuleList(nn.Conv1d(b, a, 1) for a, b in pairwise(widths))
@@ -81,14 +75,14 @@ class FineUNet(Decoder):
     def forward(self, context: Tensor, wave: Tensor, valid: Tensor | None = None) -> Tensor:
         """See :meth:`Decoder.forward`."""
         samples = wave.shape[1]
-        x = wave.transpose(1, 2).to(context.dtype)
-        x = self.stem(F.pad(x, (0, context.shape[1] * self.stride - samples)))
-        skips = []
-        for conv in self.down:
-            skips.append(x)
-            x = conv(x)
+        x = self.stem(F.pad(wave.transpose(1, 2).to(context.dtype), (0, -samples % self.whole)))
         known = _stretched(self.context(context).transpose(1, 2), self.stride // self.fold)
-        x = self.centre(self.dropout(x + known))
+        known = F.pad(known, (0, x.shape[2] // self.fold - known.shape[2]), mode="replicate")
+        skips = []
+        for stage, conv in enumerate(self.down):
+            skips.append(x + known if stage == self.level else x)
+            x = conv(skips[-1])
+        x = self.centre(self.dropout(x + known if self.level == len(self.down) else x))
         for skip, pool, narrow, up in reversed(list(zip(skips, self.cfg.pool, self.narrow, self.up, strict=True))):
             x = up(torch.cat([_stretched(narrow(x), pool), skip], 1))
         return self.classes(x).transpose(1, 2)[:, :samples]

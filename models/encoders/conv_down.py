@@ -62,10 +62,20 @@ class ConvDown(Encoder):
         """Wave ``B L C`` to ``B ⌈L/stride⌉ width``, float32 (norms reduce in float32)."""
         x = wave
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = conv(x.transpose(1, 2)).transpose(1, 2)
-            x = F.gelu(norm(x.float()))
+            x = F.gelu(norm(_convolved(x, conv.weight, conv.bias).float()))
         return self.norm(x.float())
 
     def project(self, features: Tensor) -> Tensor:
         """Features ``B T width`` to tokens ``B T D``."""
         return self.projection(features)
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Conv1d(k 3, stride 2, pad 1) of ``B T C`` as one matrix product over overlapping rows: ``B ⌈T/2⌉ O``.
+
+    Norms want channels last and conv1d wants them first; this way nothing is transposed, which is up to twice as fast on a CPU.
+    """
+    B, T, C = x.shape
+    x = F.pad(x, (0, 0, 1, 1)).contiguous()
+    rows = x.as_strided((B, -(-T // 2), 3 * C), (x.stride(0), 2 * C, 1))
+    return F.linear(rows, weight.transpose(1, 2).flatten(1), bias)

@@ -92,3 +92,22 @@ def test_identity_refuses_another_width():
 def test_settings_out_of_range(name, setting, value):
     with pytest.raises(ConfigError, match=setting):
         ENCODERS.build({"_name_": name, setting: value}, d_in=3, d_out=8)
+
+
+@settings(deadline=None, max_examples=20)
+@given(length=st.integers(1, 40), layers=st.integers(1, 3))
+def test_convolving_as_a_matrix_product_is_convolving(length, layers):
+    torch.manual_seed(length)
+    node = {"_name_": "conv-down-encoder-contrastive", "width": 5, "layers": layers}
+    encoder = ENCODERS.build(node, d_in=3, d_out=4)
+    wave = torch.randn(2, length, 3, requires_grad=True)
+    x = wave
+    for conv, norm in zip(encoder.convs, encoder.norms, strict=True):
+        x = torch.nn.functional.gelu(norm(conv(x.transpose(1, 2)).transpose(1, 2)))
+    expected = encoder.norm(x)
+    found = encoder.features(wave)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    weights = [wave, *(conv.weight for conv in encoder.convs), *(conv.bias for conv in encoder.convs)]
+    pull = torch.randn_like(found)
+    for ours, theirs in zip(torch.autograd.grad(found, weights, pull), torch.autograd.grad(expected, weights, pull), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
