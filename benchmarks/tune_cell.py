@@ -27,7 +27,7 @@ from models.xlstm.triton.launch import (
     using,
 )
 
-PASSES = {"forward_scan": 4, "query_scan": 5, "key_value_scan": 6, "gates_forward": 0, "gates_backward": 0}
+PASSES = {"forward_scan": 4, "query_scan": 6, "key_value_scan": 6, "gates_forward": 0, "gates_backward": 0}
 """Passes over q of every kernel: operands read and results written."""
 
 

@@ -1,8 +1,8 @@
 """The mLSTM backward on the GPU: dq by a scan forwards, dk and dv by a scan backwards; nothing of the memory is ever stored.
 
 Why two scans and not one over stored memories: a stored memory of D × D a chunk of L tokens weighs D/L of a pass over q, so at
-D = L = 64 both ways move the same bytes (11 passes against 10 and 1 more in the forward), wider heads lose by storing, and
-training would hold a quarter more. dk and dv are tiles of one launch: as programs side by side they share reads in the cache.
+D = L = 64 storing saves two passes of sixteen and training holds a quarter more; wider heads lose by it. dk and dv are tiles of
+one launch: as programs side by side they share reads in the cache.
 Both scans recompute the decays; products of the normaliser are part of them, so all gradients are exact. In true quantities,
 with below = max(|n · q|, exp(−m)) + eps and h = Σ_s (q · k_s) w_ts v_s / below:
 
@@ -39,11 +39,11 @@ from models.xlstm.triton.parts import (
 
 @triton.jit
 def query_scan(
-    K, V, H, DH, DQ, stats, pull_of, sk, sv, sh, sdh, sdq, inner, heads, rows, tokens, reversed_from,
+    Q, K, V, H, DH, DQ, stats, pull_of, rho, sq, sk, sv, sh, sdh, sdq, inner, heads, rows, tokens, reversed_from,
     D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
     EVEN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """dq, and pull of every token (``R T'``), which the kernels after this one need.
+    """dq, and of every token pull (``R T'``) and ρ_t = q_t · dq_t (``tiles R T'``), which the kernels after this one need.
 
     The memory is held transposed, values × a tile of keys.
     """
@@ -52,6 +52,8 @@ def query_scan(
     V += base(row, sv, inner, heads, tokens, reversed_from)
     H += base(row, sh, inner, heads, tokens, reversed_from)
     DH += base(row, sdh, inner, heads, tokens, reversed_from)
+    Q += base(row, sq, inner, heads, tokens, reversed_from)
+    step_q = stride(row, sq, inner, heads, reversed_from)
     DQ += base(row, sdq, inner, heads, tokens, reversed_from)
     step_k = stride(row, sk, inner, heads, reversed_from)
     step_v = stride(row, sv, inner, heads, reversed_from)
@@ -80,6 +82,8 @@ def query_scan(
             written = k.to(tl.float32) * write[:, None]
             C = C * keep + tl.dot(tl.trans(v), written.to(v.dtype), input_precision=DOT)
             n = n * keep + tl.sum(written, 0)
+        q = tile(Q, t, step_q, tokens, key, D, D % BK == 0, EVEN)
+        tl.store(line(rho, part, row, rows, tokens) + t, tl.sum(dq * q.to(tl.float32), 1))
         put(DQ, dq, t, step_dq, tokens, key, D, D % BK == 0, EVEN)
         if part == 0:
             tl.store(line(pull_of, 0, row, rows, tokens) + t, pull)

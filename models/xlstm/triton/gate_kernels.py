@@ -97,14 +97,15 @@ def _carried(PI, PF, stats, t, step_i, step_f, row, tokens, cap, CAPPED: tl.cons
 
 @triton.jit
 def gates_backward(
-    PI, PF, stats, pull_of, kappa, DI, DF, si, sf, sdi, sdf, inner, heads, rows, tokens, reversed_from, log_scale, cap, eps,
-    CAPPED: tl.constexpr, TILES: tl.constexpr, BLOCK: tl.constexpr,
+    PI, PF, stats, pull_of, rho, kappa, DI, DF, si, sf, sdi, sdf, inner, heads, rows, tokens, reversed_from, log_scale, cap, eps,
+    CAPPED: tl.constexpr, TAKEN: tl.constexpr, TILES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the pre-activations; one program a row, from the last token to the first.
 
-    With κ_s = k_s · dk_s all that token s gave, and ρ_t all that token t took (known in closed form, as h is a quotient), the
-    gradient of an input gate is κ and that of a log forget gate the sum of ρ − κ from its token on. The running maximum is seen
-    through eps alone: its gradient goes back along the maxima to the input gate that set it.
+    With κ_s = k_s · dk_s all that token s gave and ρ_t = q_t · dq_t all that token t took, the gradient of an input gate is κ and
+    that of a log forget gate the sum of ρ − κ from its token on. In exact numbers ρ is nearly 0 (h is a quotient); but κ carries
+    the rounding of h that pull was made from, and only the ρ of the same products takes it off again, else it adds up along the
+    sequence. The running maximum is seen through eps alone: its gradient goes back along the maxima to the gate that set it.
     """
     row = tl.program_id(0)
     PI += base(row, si, inner, heads, tokens, reversed_from)
@@ -123,15 +124,16 @@ def gates_backward(
         goes_on, _, _ = _carried(PI, PF, stats, t + 1, step_i, step_f, row, tokens, cap, CAPPED)
         came, i, f = _carried(PI, PF, stats, t, step_i, step_f, row, tokens, cap, CAPPED)
         given = tl.zeros((BLOCK,), tl.float32)
+        taken = tl.zeros((BLOCK,), tl.float32)
+        for part in range(0, TAKEN):
+            taken += tl.load(line(rho, part, row, rows, tokens) + t, mask=inside, other=0.0)
         for part in range(0, TILES):
             given += tl.load(line(kappa, part, row, rows, tokens) + t, mask=inside, other=0.0)
         pull = tl.load(line(pull_of, 0, row, rows, tokens) + t, mask=inside, other=0.0)
         known = about(stats, t, row, tokens)
-        sign = tl.load(known + SIGN, mask=inside, other=1.0)
         read = tl.load(known + READ, mask=inside, other=0.0) + log_scale
         take = tl.load(known + TAKE, mask=inside, other=0.0)
         dm = pull * eps * tl.exp2(take - read)
-        taken = tl.where(sign != 0, -dm, -pull)
         log_f = tl.cumsum(tl.where(inside, taken - given, 0.0), 0, reverse=True) + crossing
         chain, E = tl.associative_scan((goes_on, dm), 0, _before, reverse=True)
         E += chain * held

@@ -69,10 +69,10 @@ HALF: dict[tuple[int, bool], Launch] = {
     (32, True): _even(32, 4, 1),
     (32, False): _even(32, 4, 2),
     (64, True): _even(64, 4, 1),
-    (64, False): _even(64, 4, 2),
+    (64, False): Launch(Tile(64, 4, 2), Tile(64, 4, 1), Tile(64, 4, 2)),
     (128, True): _even(64, 4, 1),
     (128, False): Launch(Tile(64, 8, 1), Tile(32, 4, 2), Tile(32, 4, 2)),
-    (256, True): Launch(Tile(64, 4, 1), Tile(64, 8, 1), Tile(64, 4, 1)),
+    (256, True): Launch(Tile(64, 4, 1), Tile(32, 8, 1), Tile(64, 4, 1)),
     (256, False): _even(32, 8, 1),
 }
 """16-bit operands: (padded head width, at most 64 tokens) to launches; chosen for no spills (benchmarks/NOTES.md)."""
@@ -181,12 +181,12 @@ def backward_calls(
     launch, shape, rows = _about(q)
     D, T, tile = q.shape[-1], q.shape[-2], launch.query
     tiles, parts = triton.cdiv(D, tile.width), triton.cdiv(D, launch.key_value.width)
-    pull, kappa = (stats.new_empty(n, rows, stats.shape[1] * PAD.value) for n in (1, parts))
+    pull, rho, kappa = (stats.new_empty(n, rows, stats.shape[1] * PAD.value) for n in (1, tiles, parts))
     told = (*shape, cell.reversed_from)
     query = Call(
         query_scan,
         rows * tiles,
-        (k, v, h, dh, dq, stats, pull, *map(_strides, (k, v, h, dh, dq)), *told),
+        (q, k, v, h, dh, dq, stats, pull, rho, *map(_strides, (q, k, v, h, dh, dq)), *told),
         {"D": D, "BD": padded(D), "BK": tile.width, "TILES": tiles, **_scan_options(launch, tile, T)},
     )
     tile = launch.key_value
@@ -201,6 +201,7 @@ def backward_calls(
             f,
             stats,
             pull,
+            rho,
             kappa,
             di,
             df,
@@ -210,7 +211,7 @@ def backward_calls(
             cell.soft_cap or 1.0,
             cell.eps,
         ),
-        {"CAPPED": cell.soft_cap is not None, "TILES": parts, "BLOCK": _gate_block(T), "num_warps": 4},
+        {"CAPPED": cell.soft_cap is not None, "TAKEN": tiles, "TILES": parts, "BLOCK": _gate_block(T), "num_warps": 4},
     )
     return [query, scan, gates]
 
