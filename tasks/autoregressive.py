@@ -68,7 +68,8 @@ class Autoregressive(Task):
     def figures(self, net: Network, batch: Batch, draw: Draw) -> dict[str, Figure]:
         """A few traces with what was predicted one stride ahead."""
         ahead = net.encoder.stride
-        guess = torch.nn.functional.pad(net(batch.wave)[:, :-ahead], (0, 0, ahead, 0))
+        guess = net(batch.wave)[:, :-ahead, : batch.wave.shape[-1]]
+        guess = torch.nn.functional.pad(guess, (0, 0, ahead, 0))
         hidden = torch.zeros_like(batch.valid)
         wave, shown = batch.wave.float().cpu().numpy(), guess.float().cpu().numpy()
         return {"prediction": plots.reconstruction(wave, shown, hidden.cpu().numpy(), rate=self.rate, everywhere=True)}

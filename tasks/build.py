@@ -110,6 +110,8 @@ def _mismatches(config: Mapping[str, Any]) -> list[str]:
     for name in [*([settings.loss_val] if settings.loss_val else []), *settings.metrics]:
         if name not in _losses_for(task):
             wrong.append(f"task '{task_name}' takes no metric '{name}'. It takes: {', '.join(_losses_for(task))}")
+        elif LOSSES.part(name).per_channel > LOSSES.part(loss_name).per_channel:
+            wrong.append(f"metric '{name}' reads predictions that loss '{loss_name}' does not train. Set loss={name}")
     given = not _absent("quantizer", config["quantizer"])
     takes = task.takes_quantizer(settings)
     if given != takes:
@@ -146,9 +148,8 @@ def build_network(config: Mapping[str, Any], spec: DataSpec) -> Network:
     task = TASKS.part(str(config["task"]["_name_"]))
     backbone = BACKBONES.build(config["model"])
     encoder = ENCODERS.build(config["encoder"], d_in=spec.channels, d_out=backbone.d_in)
-    decoder = DECODERS.build(
-        config["decoder"], d_in=backbone.d_out, d_out=task.width_out(spec), stride=encoder.stride, d_wave=spec.channels
-    )
+    d_out = task.width_out(spec) * LOSSES.part(str(config["loss"]["_name_"])).per_channel
+    decoder = DECODERS.build(config["decoder"], d_in=backbone.d_out, d_out=d_out, stride=encoder.stride, d_wave=spec.channels)
     return Network(encoder, backbone, decoder)
 
 

@@ -30,9 +30,14 @@ class Scores(str, Enum):
 
 
 class Loss(nn.Module, ABC):
-    """A loss; ``scores`` says which family of tasks may use it."""
+    """A loss; ``scores`` says which family of tasks may use it.
+
+    Attributes:
+        per_channel: numbers a decoder has to predict for each channel of the task's prediction.
+    """
 
     scores: ClassVar[Scores]
+    per_channel: ClassVar[int] = 1
 
 
 class SampleLoss(Loss, ABC):
@@ -47,7 +52,12 @@ class SampleLoss(Loss, ABC):
 
     @abstractmethod
     def forward(self, guess: Tensor, wave: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-        """Guess and wave ``B L C``, ``where`` ``B L`` bool (scored samples).
+        """Compare.
+
+        Args:
+            guess: ``B L kC``; the first C are the guess itself, which is all that most losses read (``per_channel`` 1).
+            wave: ``B L C``.
+            where: ``B L`` bool, scored samples.
 
         Returns:
             (mean over scored samples and channels, number of scored samples as float32), scalars; 0 and 0 where there are none.

@@ -88,7 +88,7 @@ class MaskedReconstruction(Task):
 
     def step(self, net: Network, batch: Batch, draw: Draw) -> StepOutput:
         """See :meth:`Task.step`."""
-        guess, hidden = self.reconstruct(net, batch, draw)
+        guess, hidden = self._predict(net, batch, draw)
         loss = self.loss if self.training else self.loss_val
         where = batch.valid if loss.everywhere else hidden
         value, count = loss(guess, batch.wave, where)
@@ -97,6 +97,11 @@ class MaskedReconstruction(Task):
 
     def reconstruct(self, net: Network, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
         """(guess ``B L C``, hidden samples ``B L``)."""
+        guess, hidden = self._predict(net, batch, draw)
+        return guess[..., : batch.wave.shape[-1]], hidden
+
+    def _predict(self, net: Network, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
+        """As :meth:`reconstruct`, with whatever else the loss lets the decoder predict behind the guess."""
         mask = self.cfg.mask
         if self.cfg.where is Where.samples:
             hidden = span_mask(mask, batch.valid, draw)

@@ -1,6 +1,6 @@
 """Errors between a reconstruction and the wave: losses and metrics of the ``samples`` family.
 
-All take guess and wave ``B L C`` and ``where`` ``B L``, compute in float32, and give 0 with a count of 0 where nothing is
+All take guess ``B L kC``, wave ``B L C`` and ``where`` ``B L``, compute in float32, and give 0 with a count of 0 where nothing is
 scored. Amplitudes are those of the normalised wave (unit standard deviation or unit peak a channel).
 """
 
@@ -36,7 +36,7 @@ class _Pointwise(SampleLoss):
     def forward(self, guess: Tensor, wave: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`SampleLoss.forward`."""
         count = where.sum().float()
-        error = self.error(guess.float() - wave.float()).mean(-1)
+        error = self.error(guess[..., : wave.shape[-1]].float() - wave.float()).mean(-1)
         return torch.where(where, error, 0.0).sum() / count.clamp_min(1.0), count
 
 
@@ -88,7 +88,7 @@ class LogMSE(SampleLoss):
     def forward(self, guess: Tensor, wave: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`SampleLoss.forward`."""
         scored = where.sum(1).float()
-        square = (guess.float() - wave.float()).square().mean(-1)
+        square = (guess[..., : wave.shape[-1]].float() - wave.float()).square().mean(-1)
         trace = torch.where(where, square, 0.0).sum(1) / scored.clamp_min(1.0)
         count = scored.sum()
         return ((trace + _FLOOR).log() * scored).sum() / count.clamp_min(1.0), count
