@@ -3,12 +3,12 @@
 import pytest
 import torch
 from composing import composed
+from gpu_steps import batch, step, steps_without_synchronisation
 
-from dataloaders.batch import Batch, DataSpec
+from dataloaders.batch import DataSpec
 from dataloaders.normalise import PrepareConfig, prepare
 from models.xlstm.mlstm import Form, mlstm
 from tasks import build
-from utils.optim import OPTIMIZERS
 from utils.rng import Draw
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -21,48 +21,17 @@ LARGE = [
 ]
 
 
-def batch(size, samples, device):
-    """Random waves with a gap, a missing component and an offset."""
-    generator = torch.Generator().manual_seed(size)
-    wave = torch.randn(size, samples, 3, generator=generator).cumsum(1) * 100 + 1e4
-    valid = torch.ones(size, samples, dtype=torch.bool)
-    valid[0, samples // 2 :] = False
-    live = torch.ones(size, 3, dtype=torch.bool)
-    live[-1, 1] = False
-    made = Batch(wave, valid, live, torch.arange(size), torch.ones(size, dtype=torch.int64))
-    return Batch(*(None if value is None else value.to(device) for value in made))
-
-
 def module_on(device, *overrides, samples=4096):
     torch.manual_seed(0)
     return build.build_module(composed(*overrides), DataSpec(samples=samples)).to(device)
-
-
-def step(module, raw):
-    prepared, _ = prepare(raw, module.prepare_cfg)
-    return module.task.step(module.network, prepared, module.draw(raw, evaluating=False))
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 @pytest.mark.parametrize(("experiment", "size"), LARGE)
 def test_a_step_of_each_large_experiment_in_bf16_without_host_synchronisation(experiment, size):
     module = module_on("cuda", f"experiment={experiment}")
-    optimizer = OPTIMIZERS.build(module.config["optimizer"], modules=[module.network, module.task])
     before = {name: value.detach().clone() for name, value in module.named_parameters()}
-    for repeat in range(2):  # the first may compile and allocate
-        raw = batch(size, 4096, "cuda")
-        torch.cuda.set_sync_debug_mode("error" if repeat else "default")
-        try:
-            with torch.autocast("cuda", torch.bfloat16):
-                output = step(module, raw)
-            (output.loss + output.penalty).backward()
-            norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        assert torch.isfinite(output.loss)
-        assert torch.isfinite(norm)
+    steps_without_synchronisation(module, torch.bfloat16, size=size, samples=4096)
     moved = [name for name, value in module.named_parameters() if not torch.equal(value, before[name])]
     assert len(moved) > 0.9 * len(before)
 

@@ -3,13 +3,12 @@
 import pytest
 import torch
 from composing import composed
-from gpu_steps import batch, step
+from gpu_steps import batch, steps_without_synchronisation
 
 from dataloaders.batch import PICK_CLASSES, DataSpec, Target
 from evaluation.picker import Picker
 from tasks import build
 from tasks.module import WaveModule
-from utils.optim import OPTIMIZERS
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -29,28 +28,10 @@ def picker_on(device: str, *overrides: str) -> WaveModule:
     return build.build_module(composed(*overrides), spec).to(device)
 
 
-def demand_free_steps(module: WaveModule, dtype: torch.dtype, classes: int = 0) -> None:
-    optimizer = OPTIMIZERS.build(module.config["optimizer"], modules=[module.network, module.task])
-    for repeat in range(2):  # the first may compile and allocate
-        raw = batch(8, 2048, "cuda", classes=classes)
-        torch.cuda.set_sync_debug_mode("error" if repeat else "default")
-        try:
-            with torch.autocast("cuda", torch.bfloat16, enabled=dtype is torch.bfloat16):
-                output = step(module, raw)
-            (output.loss + output.penalty).backward()
-            norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        assert torch.isfinite(output.loss)
-        assert torch.isfinite(norm)
-
-
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 @pytest.mark.parametrize(("overrides", "precision"), PICKERS, ids=lambda value: value if isinstance(value, str) else value[0])
 def test_a_step_of_each_picker_without_host_synchronisation(overrides, precision):
-    demand_free_steps(picker_on("cuda", *overrides), torch.bfloat16 if precision == "bf16" else torch.float32)
+    steps_without_synchronisation(picker_on("cuda", *overrides), torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
@@ -58,7 +39,7 @@ def test_a_step_of_the_foreshock_classifier_without_host_synchronisation():
     torch.manual_seed(0)
     spec = DataSpec(samples=2048, target=Target.event_class, classes=CLASSES)
     config = composed("experiment=fore_aftershock/finetune_xlstm_unet", "dataset=foreshock_synthetic")
-    demand_free_steps(build.build_module(config, spec).to("cuda"), torch.bfloat16, len(CLASSES))
+    steps_without_synchronisation(build.build_module(config, spec).to("cuda"), torch.bfloat16, classes=len(CLASSES))
 
 
 @pytest.mark.parametrize("experiment", ["xlstm/fast", "quickstart_finetune", "baseline/phasenet"])
