@@ -148,7 +148,9 @@ def build_network(config: Mapping[str, Any], spec: DataSpec) -> Network:
     task = TASKS.part(str(config["task"]["_name_"]))
     backbone = BACKBONES.build(config["model"])
     encoder = ENCODERS.build(config["encoder"], d_in=spec.channels, d_out=backbone.d_in)
-    d_out = task.width_out(spec) * LOSSES.part(str(config["loss"]["_name_"])).per_channel
+    # An exported picker has no loss; losses of picks read one number a class.
+    numbers = LOSSES.part(str(config["loss"]["_name_"])).per_channel if "loss" in config else 1
+    d_out = task.width_out(spec) * numbers
     decoder = DECODERS.build(config["decoder"], d_in=backbone.d_out, d_out=d_out, stride=encoder.stride, d_wave=spec.channels)
     return Network(encoder, backbone, decoder)
 
