@@ -27,7 +27,7 @@ class GaussianNLLConfig:
 @LOSSES.register("gaussian_nll", GaussianNLLConfig)
 @final
 class GaussianNLL(SampleLoss):
-    """Mean negative logarithm of the likelihood of what was hidden, in nats (Nix & Weigend 1994, equation 2).
+    """Mean negative logarithm of the likelihood of what was hidden, in nats (Nix & Weigend 1994).
 
     The decoder predicts a mean and a standard deviation σ = √(softplus(·)² + floor²) for every sample and channel. The phases of
     waves are hardly predictable, so under a squared error it is best to guess 0 wherever nothing can be known, loud or quiet.
