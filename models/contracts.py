@@ -49,6 +49,17 @@ class BackboneConfig:
     checkpoint_path: str | None = None
     """Start encoder and backbone from this checkpoint (a file, or a folder: its newest); null starts from scratch."""
 
+    def settle(self, device: str, dtype: str) -> None:
+        """Before data is touched: find out what will compute this backbone in a run. Nothing to find out unless overridden.
+
+        Args:
+            device: ``cpu`` or ``cuda``.
+            dtype: of matrix products, ``float32``, ``bfloat16`` or ``float16``.
+
+        Raises:
+            ConfigError: code was asked for that cannot work there.
+        """
+
 
 class Backbone(nn.Module, ABC):
     """Tokens to contextualised tokens, any length T.

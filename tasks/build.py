@@ -20,6 +20,7 @@ from utils.errors import ConfigError
 from utils.freezing import Freezing
 from utils.optim import OPTIMIZERS
 from utils.registry import Registry, import_parts, typed
+from utils.runlog import computes_on
 from utils.schedules import SCHEDULERS
 from utils.start_table import PartStart
 
@@ -220,6 +221,7 @@ def build(config: Mapping[str, Any], *, resumes: bool = False) -> Run:
         WaveError: whatever is wrong with config, data or checkpoint, before training.
     """
     check(config)
+    BACKBONES.settings(config["model"]).settle(*computes_on(config))
     data = WaveData(build_source(config), typed(LoaderConfig, config["loader"]), seed=config["seed"])
     module = build_module(config, data.spec)
     starts, freezing = start(module, config, resumes=resumes)
@@ -239,11 +241,15 @@ def spec_from_record(values: Mapping[str, Any]) -> DataSpec:
 def load_trained(path: str) -> WaveModule:
     """The trained module of a checkpoint, in evaluation mode, on the CPU. No other file is needed.
 
+    Kernels are those of this machine (``model.kernels=auto``), whatever the run had: they change speed, not numbers.
+
     Raises:
         CheckpointError: see :func:`utils.checkpoint.read`.
     """
     saved = checkpoint.read(path)
-    module = build_module(saved.config, spec_from_record(saved.data_spec))
+    model = saved.config["model"]
+    config = {**saved.config, "model": {**model, "kernels": "auto"} if "kernels" in model else model}
+    module = build_module(config, spec_from_record(saved.data_spec))
     checkpoint.load_part(module, saved.state_dict, what=f"checkpoint {saved.path}")
     module.lineage = saved.lineage
     return module.eval()

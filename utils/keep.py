@@ -103,10 +103,12 @@ class Record(pl.Callback):
         self.path = folder / CONFIG
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Rank 0 writes."""
+        """Rank 0 writes; a comment on top says which kernels the run settled on."""
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(OmegaConf.create(self.config), self.path)
+            chosen = pl_module.network.backbone.describe()  # type: ignore[union-attr]
+            said = f"# kernels  {chosen}\n" if chosen else ""
+            self.path.write_text(said + OmegaConf.to_yaml(OmegaConf.create(self.config)))
 
 
 @final

@@ -30,7 +30,7 @@ from utils.progress import RunProgress
 from utils.report import farewell, greet
 from utils.resume import GeneratorStates
 
-__all__ = ["farewell", "folder", "greet", "interrupted", "resumable", "trainer"]
+__all__ = ["computes_on", "farewell", "folder", "greet", "interrupted", "resumable", "trainer"]
 
 RUNS = Path("runs")
 
@@ -84,6 +84,17 @@ def resumable(path: str | None) -> str | None:
 def interrupted(error: SystemExit) -> bool:
     """Whether ``fit`` was left through Ctrl-C, which Lightning turns into ``SystemExit``."""
     return isinstance(error.__context__, KeyboardInterrupt)
+
+
+def computes_on(config: Mapping[str, Any]) -> tuple[str, str]:
+    """Device of a run, ``cpu`` or ``cuda``, and dtype of its matrix products: ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        ConfigError: the device is not on this machine.
+    """
+    accelerator = _accelerator(config["trainer"]["accelerator"])
+    precision = str(_precision(config["trainer"]["precision"], accelerator))
+    return accelerator, {"bf16-mixed": "bfloat16", "16-mixed": "float16"}.get(precision, "float32")
 
 
 def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.contracts import BACKBONES, Backbone, BackboneConfig
-from models.xlstm.kernels import chosen, unknown_kernel
+from models.xlstm.block import CELL_EPS
+from models.xlstm.kernels import kernel, mistakes, settle
+from models.xlstm.probe import Case
 from models.xlstm.settings import Activation, BiasInit, BlockSettings, BlockType
 from models.xlstm.stack import Stage, kinds_of
 from utils.errors import demand
@@ -70,7 +72,8 @@ class XLSTMUNetConfig(BackboneConfig):
     norm_eps: float = 1e-6
     """Added to the variance in every norm; xlstm itself uses 1e-5."""
     kernels: str = "auto"
-    """Backend of the mLSTM cell: auto, native, parallel, chunkwise, recurrent."""
+    """Backend of the mLSTM cell: auto; native, or one of its forms parallel, chunkwise, recurrent; triton; a kernel of
+    mlstm_kernels as published configs name it, such as chunkwise--triton_xl_chunk, with or without mlstm_kernels: in front."""
 
     def __post_init__(self) -> None:
         demand(
@@ -100,9 +103,9 @@ class XLSTMUNetConfig(BackboneConfig):
                 f"override_gate_bias = {self.override_gate_bias}: must be [input, first forget, last forget], or null",
             ),
             (bool(self.block_mix) and BlockType.mixed not in self.block_mix, "block_mix: must name mlstm or slstm blocks"),
-            *((False, text) for text in unknown_kernel(self.kernels)),
         )
         wrong = [text for cfg in map(self.block, self.widths) for text in cfg.mistakes(self.block_type)]
+        wrong += mistakes(self.kernels, () if wrong else self._heads, self.chunk_size)
         demand(*((False, text) for text in dict.fromkeys(wrong)))
 
     @property
@@ -110,6 +113,18 @@ class XLSTMUNetConfig(BackboneConfig):
         """D on the way down: first stage to centre."""
         levels = len(self.pool) if self.use_unet else 0
         return [self.d_model * self.expand**j for j in range(levels + 1)]
+
+    @property
+    def _heads(self) -> tuple[int, ...]:
+        """Widths of the heads of all mLSTM blocks, each once."""
+        if BlockType.mlstm not in kinds_of(self.block_type, self.block_mix, self.n_layers):
+            return ()
+        return tuple(dict.fromkeys(cfg.mlstm_inner // self.mlstm_num_heads for cfg in map(self.block, self.widths)))
+
+    def settle(self, device: str, dtype: str) -> None:
+        """Find out which kernels compute the mLSTM of a run; see :func:`models.xlstm.kernels.settle`."""
+        if self._heads:
+            settle(self.kernels, Case(self._heads, self.chunk_size, self.gate_soft_cap, CELL_EPS, device, dtype))
 
     def block(self, width: int) -> BlockSettings:
         """Settings of a block at ``width``. Each is its own chain (NX-AI's stack of one block), which sets initial values"""
@@ -156,7 +171,9 @@ class XLSTMUNet(Backbone):
         self.unfold = nn.ModuleList([nn.Linear(cfg.expand * w, p * w) for p, w in zip(self.pool, widths, strict=False)])
         self.up = nn.ModuleList([stage(width) for width in widths[:-1]])
         self.norm = nn.LayerNorm(cfg.d_model, eps=cfg.norm_eps)
-        self._chosen = "" if cfg.block_type is BlockType.slstm else chosen(cfg.kernels, cfg.chunk_size)
+        self._chosen = ""
+        if BlockType.mlstm in kinds:
+            self._chosen = kernel(cfg.kernels, chunk=cfg.chunk_size, soft_cap=cfg.gate_soft_cap, eps=CELL_EPS).chosen
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens ``B T D`` to context ``B T D``, any T of at least 1."""

@@ -175,7 +175,8 @@ def test_an_lstm_of_one_layer_has_nothing_to_drop_between():
 
 
 def test_it_says_which_kernels_run():
-    assert small().describe().startswith("kernels=auto: native")
+    assert small().describe() == "native: runs everywhere"
+    assert small(kernels="recurrent").describe().startswith("recurrent: native recurrence token by token, as asked")
     assert small(block_type="slstm").describe() == ""
 
 

