@@ -11,7 +11,8 @@ from models.xlstm.block import Block
 from models.xlstm.layers import BlockDiagonal, CausalConv, Linears, Norm, small_init, wang_init
 from models.xlstm.lean import at_least_float32
 from models.xlstm.settings import Activation, BiasInit, BlockSettings
-from models.xlstm.slstm import SLSTMState, slstm, slstm_step, start_of
+from models.xlstm.slstm import SLSTMState, slstm_step, start_of
+from models.xlstm.slstm_kernels import slstm_cell
 from utils.optim_params import no_decay
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -55,6 +56,7 @@ class SLSTMBlock(Block):
         self.ff_up = Linears(P, D, 2 * cfg.ff_inner)
         self.ff_down = Linears(P, cfg.ff_inner, D)
         self.act = ACTIVATIONS[cfg.ff_act_fn]
+        self.cell = slstm_cell(cfg.kernels, self.head)
         self._fill()
 
     @torch.no_grad()
@@ -78,37 +80,30 @@ class SLSTMBlock(Block):
         """See :class:`models.xlstm.block.Block`."""
         y = self.norm(x)
         c = y if self.conv is None else self.conv(y)
-        h, _ = slstm(self._inputs(c, y), self.recurrent.flatten(0, 1), self.gate_bias.flatten(0, 1))
+        h = self.cell(self._inputs(c, y), self.recurrent, self.gate_bias)
         return self._feed_forward(x + self._out(h))
 
     def start(self, x: Tensor) -> SLSTMBlockState:
         """See :class:`models.xlstm.block.Block`."""
-        P, B, D = x.shape
+        P, B, _, D = x.shape
         cell = start_of(at_least_float32(x).new_empty(1, P * self.heads, B, 4, self.head))
         return SLSTMBlockState(cell, x.new_zeros(P, B, max(self.cfg.slstm_conv1d_kernel_size - 1, 0), D))
 
     def step(self, x: Tensor, state: SLSTMBlockState) -> tuple[Tensor, SLSTMBlockState]:
         """See :class:`models.xlstm.block.Block`."""
-        x = x[:, :, None]
         y = self.norm(x)
-        c, past = y, state.conv
-        if self.conv is not None:
-            c, past = self.conv.step(y[:, :, 0], past)
-            c = c[:, :, None]
-        gates = at_least_float32(self._inputs(c, y))[0]
-        h, cell = slstm_step(gates, self.recurrent.flatten(0, 1), self.gate_bias.flatten(0, 1), state.cell)
-        return self._feed_forward(x + self._out(h[None]))[:, :, 0], SLSTMBlockState(cell, past)
+        c, past = (y, state.conv) if self.conv is None else self.conv.step(y, state.conv)
+        h, cell = slstm(self._inputs(c, y), self.recurrent.flatten(0, 1), self.gate_bias.flatten(0, 1), state.cell)
+        return self._feed_forward(x + self._out(h)), SLSTMBlockState(cell, past)
 
     def _inputs(self, c: Tensor, y: Tensor) -> Tensor:
-        """Gate inputs ``T P·H B 4 D/H``."""
-        gates = torch.stack([self.i(c), self.f(c), self.z(y), self.o(y)], -2)
-        return gates.permute(3, 0, 1, 2, 4, 5).flatten(1, 2)
+        """Gate inputs ``P H B T 4 D/H``."""
+        return torch.stack([self.i(c), self.f(c), self.z(y), self.o(y)], -2)
 
     def _out(self, h: Tensor) -> Tensor:
-        """Dropout and head norm: h ``T P·H B D/H`` to ``P B T D``."""
-        h = F.layer_norm(self.dropout(h), h.shape[-1:], eps=self.cfg.norm_eps)
-        h = h.unflatten(1, (-1, self.heads)).permute(1, 3, 0, 2, 4).flatten(-2)
-        return h * self.head_gain[:, None, None]
+        """Dropout and head norm: h ``P H B T D/H`` to ``P B T D``."""
+        h = self.dropout(h).permute(0, 2, 3, 1, 4)
+        return F.layer_norm(h, h.shape[-1:], eps=self.cfg.norm_eps).flatten(-2) * self.head_gain[:, None, None]
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         gate, value = self.ff_up(self.ff_norm(x)).chunk(2, -1)

@@ -7,6 +7,8 @@ import torch
 
 OLDEST = (8, 0)
 """Least compute capability: bfloat16 on tensor cores, asynchronous copies."""
+WIDEST_SLSTM = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 64}
+"""Features of the widest sLSTM head: a program holds 4 · D · D numbers, 128 KiB at 128 in 16 bits, 64 KiB at 64 in float32."""
 
 
 def interpreted() -> bool:
@@ -26,3 +28,14 @@ def why_not() -> str | None:
         have, want = (".".join(map(str, pair)) for pair in (torch.cuda.get_device_capability(), OLDEST))
         return f"the CUDA device has compute capability {have}, {want} is needed; kernels=native runs everywhere"
     return None
+
+
+def too_wide(width: int, dtype: torch.dtype) -> str | None:
+    """Why sLSTM heads of this width are not for the kernels; None where they are."""
+    widest = WIDEST_SLSTM[dtype]
+    if width <= widest:
+        return None
+    return (
+        f"sLSTM heads of {width} features in {str(dtype).removeprefix('torch.')}: at most {widest}, as their recurrent matrix"
+        " must stay on chip; more heads (slstm_num_heads), or kernels=native"
+    )

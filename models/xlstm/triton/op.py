@@ -73,7 +73,8 @@ def _like(x: Tensor) -> Tensor:
     return torch.empty_like(x) if x.stride(-1) == 1 else torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def _run(calls: list[Call], device: torch.device) -> None:
+def run_calls(calls: list[Call], device: torch.device) -> None:
+    """Launch one after the other."""
     guard: AbstractContextManager[Any] = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
     with guard:
         for call in calls:
@@ -88,7 +89,7 @@ def _forward(
     """h like v, and the statistics of the tokens."""
     h, stats = _like(v), stats_like(q)
     q, k, v = (_dense(x) for x in (q, k, v))
-    _run(forward_calls(q, k, v, i, f, h, stats, Cell(reversed_from, soft_cap, eps)), q.device)
+    run_calls(forward_calls(q, k, v, i, f, h, stats, Cell(reversed_from, soft_cap, eps)), q.device)
     return h, stats
 
 
@@ -107,7 +108,7 @@ def _backward(
     """Gradients of q, k, v, i, f, laid out as these."""
     grads = (_like(q), _like(k), _like(v), torch.empty_like(i), torch.empty_like(f))
     dh, q, k, v, h = (_dense(x) for x in (dh, q, k, v, h))
-    _run(backward_calls((q, k, v, i, f), h, stats, dh, grads, Cell(reversed_from, soft_cap, eps)), q.device)
+    run_calls(backward_calls((q, k, v, i, f), h, stats, dh, grads, Cell(reversed_from, soft_cap, eps)), q.device)
     return grads
 
 

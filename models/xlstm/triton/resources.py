@@ -14,6 +14,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 from models.xlstm.triton.launch import Call, Cell, backward_calls, forward_calls, stats_like
+from models.xlstm.triton.slstm_launch import Scan, kept_like, partial_sums, slstm_backward_calls, slstm_forward_calls
 
 TARGET = GPUTarget("cuda", 90, 32)
 """H100 and H200."""
@@ -105,3 +106,13 @@ def calls(width: int, tokens: int, dtype: torch.dtype = torch.bfloat16, soft_cap
     stats, cell = stats_like(q), Cell(1, soft_cap, 1e-6)
     forward = forward_calls(q, k, v, i, f, h, stats, cell)
     return forward + backward_calls((q, k, v, i, f), h, stats, dh, (dq, dk, dv, di, df), cell)
+
+
+def slstm_calls(width: int, tokens: int, dtype: torch.dtype = torch.bfloat16, batch: int = 64) -> list[Call]:
+    """All launches of forward and backward of the sLSTM, for two directions of four heads."""
+    x, dx = (torch.zeros(2, 4, batch, tokens, 4, width, dtype=dtype) for _ in range(2))
+    h, dh = (torch.zeros(2, batch, tokens, 4, width, dtype=dtype).permute(0, 3, 1, 2, 4) for _ in range(2))
+    recurrent, bias, scan = torch.zeros(2, 4, width, 4, width), torch.zeros(2, 4, 4, width), Scan(1, True)
+    kept = kept_like(x)
+    forward = slstm_forward_calls(x, recurrent, bias, h, kept, scan)
+    return forward + slstm_backward_calls(dh, recurrent, h, kept, dx, partial_sums(h), scan)

@@ -1,0 +1,40 @@
+"""Which code computes the sLSTM over whole sequences: ours in PyTorch everywhere, our Triton kernels where they are asked for."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.xlstm.slstm import slstm
+from models.xlstm.triton.available import too_wide, why_not
+from utils.errors import ConfigError
+
+SLSTMCell = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Gate inputs ``P H B T 4 D``, recurrent matrix ``P H D 4 D`` and bias ``P H 4 D`` to h ``P H B T D``, in any layout."""
+
+
+def slstm_cell(name: str, width: int) -> SLSTMCell:
+    """The cell that the backend called ``name`` brings: the Triton one for ``triton``, the native one for all others.
+
+    Args:
+        name: of a backend, see :mod:`models.xlstm.kernels`.
+        width: features of a head.
+
+    Raises:
+        ConfigError: the Triton kernels were asked for and cannot run here, or not at this width.
+    """
+    if name != "triton":
+        return native
+    reason = why_not() or too_wide(width, torch.bfloat16)
+    if reason is not None:
+        raise ConfigError([f"kernels = 'triton': {reason}"])
+    from models.xlstm.triton.slstm_op import slstm_triton  # only where there is Triton
+
+    return slstm_triton
+
+
+def native(x: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:
+    """:func:`models.xlstm.slstm.slstm` with heads and directions as dimensions of their own; in memory ``T P·H B D``."""
+    P, H = recurrent.shape[:2]
+    h, _ = slstm(x.permute(3, 0, 1, 2, 4, 5).flatten(1, 2), recurrent.flatten(0, 1), bias.flatten(0, 1))
+    return h.unflatten(1, (P, H)).permute(1, 2, 3, 0, 4)
