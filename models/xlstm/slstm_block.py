@@ -11,8 +11,8 @@ from models.xlstm.block import Block
 from models.xlstm.layers import BlockDiagonal, CausalConv, Linears, Norm, small_init, wang_init
 from models.xlstm.lean import at_least_float32
 from models.xlstm.settings import Activation, BiasInit, BlockSettings
-from models.xlstm.slstm import SLSTMState, slstm_step, start_of
-from models.xlstm.slstm_kernels import slstm_cell
+from models.xlstm.slstm import SLSTMState, start_of
+from models.xlstm.slstm_kernels import after, slstm_cell
 from utils.optim_params import no_decay
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -56,7 +56,7 @@ class SLSTMBlock(Block):
         self.ff_up = Linears(P, D, 2 * cfg.ff_inner)
         self.ff_down = Linears(P, cfg.ff_inner, D)
         self.act = ACTIVATIONS[cfg.ff_act_fn]
-        self.cell = slstm_cell(cfg.kernels, self.head)
+        self.cell, self.native = slstm_cell(cfg.kernels, self.head), cfg.kernels != "triton"
         self._fill()
 
     @torch.no_grad()
@@ -93,7 +93,7 @@ class SLSTMBlock(Block):
         """See :class:`models.xlstm.block.Block`."""
         y = self.norm(x)
         c, past = (y, state.conv) if self.conv is None else self.conv.step(y, state.conv)
-        h, cell = slstm(self._inputs(c, y), self.recurrent.flatten(0, 1), self.gate_bias.flatten(0, 1), state.cell)
+        h, cell = after(state.cell, self._inputs(c, y), self.recurrent, self.gate_bias)
         return self._feed_forward(x + self._out(h)), SLSTMBlockState(cell, past)
 
     def _inputs(self, c: Tensor, y: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.xlstm.slstm import slstm
+from models.xlstm.slstm import SLSTMState, slstm
 from models.xlstm.triton.available import too_wide, why_not
 from utils.errors import ConfigError
 
@@ -35,6 +35,12 @@ def slstm_cell(name: str, width: int) -> SLSTMCell:
 
 def native(x: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:
     """:func:`models.xlstm.slstm.slstm` with heads and directions as dimensions of their own; in memory ``T P·H B D``."""
+    return after(None, x, recurrent, bias)[0]
+
+
+def after(state: SLSTMState | None, x: Tensor, recurrent: Tensor, bias: Tensor) -> tuple[Tensor, SLSTMState]:
+    """The same for the tokens that follow ``state`` (None at the start): h and the state after them."""
     P, H = recurrent.shape[:2]
-    h, _ = slstm(x.permute(3, 0, 1, 2, 4, 5).flatten(1, 2), recurrent.flatten(0, 1), bias.flatten(0, 1))
-    return h.unflatten(1, (P, H)).permute(1, 2, 3, 0, 4)
+    rows = x.permute(3, 0, 1, 2, 4, 5).flatten(1, 2)
+    h, end = slstm(rows, recurrent.flatten(0, 1), bias.flatten(0, 1), state)
+    return h.unflatten(1, (P, H)).permute(1, 2, 3, 0, 4), end
