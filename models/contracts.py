@@ -7,11 +7,15 @@ be padded). Abstract or final, never both.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from utils.registry import Registry
+
+SEES_LATER = "it depends on what comes later in the window"
+NO_STEP = "it has no form that goes on from a state of constant size"
+"""Why most parts cannot run on a live stream."""
 
 
 class Encoder(nn.Module, ABC):
@@ -40,6 +44,26 @@ class Encoder(nn.Module, ABC):
     def forward(self, wave: Tensor) -> Tensor:
         """Wave ``B L C`` to tokens ``B T D``."""
         return self.project(self.features(wave))
+
+    def cannot_stream(self) -> str | None:
+        """Why this part cannot go on from a state, piece by piece; None where :meth:`start` and :meth:`step` can."""
+        return NO_STEP if self.causal else SEES_LATER
+
+    def start(self, wave: Tensor) -> Any:
+        """The state before the first sample, for waves like ``wave`` (``B L C``, any L)."""
+        raise ValueError(self.cannot_stream())
+
+    def step(self, wave: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The next piece of a stream, and its state: pieces give the tokens of the whole.
+
+        Args:
+            wave: ``B L C``, L a multiple of the stride; the last piece of a stream may have any length.
+            state: of the samples before.
+
+        Returns:
+            tokens ``B ⌈L/stride⌉ D`` and the state after them.
+        """
+        raise ValueError(self.cannot_stream())
 
 
 @dataclass(kw_only=True)
@@ -82,6 +106,18 @@ class Backbone(nn.Module, ABC):
         """Every parameter once, in layers from input to output, for learning rates by depth; one layer unless overridden."""
         return [list(self.parameters())]
 
+    def cannot_stream(self) -> str | None:
+        """Why this part cannot go on from a state of constant size; None where :meth:`start` and :meth:`step` can."""
+        return NO_STEP if self.causal else SEES_LATER
+
+    def start(self, tokens: Tensor) -> Any:
+        """The state before the first token, for tokens like ``tokens`` (``B T D``, any T)."""
+        raise ValueError(self.cannot_stream())
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Tokens ``B T D`` that follow ``state``, any T of at least 1: their context ``B T d_out``, and the new state."""
+        raise ValueError(self.cannot_stream())
+
     def describe(self) -> str:
         """One line for the start of a run, e.g. which kernels were chosen and why; empty where there is nothing to say."""
         return ""
@@ -94,10 +130,13 @@ class Decoder(nn.Module, ABC):
         d_out: channels or classes of the prediction.
         causal: prediction l depends on no token after the one that covers sample l.
         per_trace: the prediction is ``B d_out``, one a trace, instead of ``B L d_out``.
+        reach: tokens on either side that the prediction of a token's samples depends on, in the context and in the wave; 0
+            where causal, None where it is the whole trace or too much of it to wait for in a stream.
     """
 
     d_out: int
     causal: bool
+    reach: int | None = None
     per_trace: ClassVar[bool] = False
 
     @abstractmethod

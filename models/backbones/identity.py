@@ -34,3 +34,14 @@ class IdentityBackbone(Backbone):
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens ``B T D``, unchanged."""
         return tokens
+
+    def cannot_stream(self) -> None:
+        """It can."""
+
+    def start(self, tokens: Tensor) -> tuple[()]:
+        """Nothing to remember."""
+        return ()
+
+    def step(self, tokens: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        """See :meth:`Backbone.step`."""
+        return tokens, state

@@ -52,6 +52,22 @@ class LSTMBackbone(Backbone):
         """Tokens ``B T D`` to context ``B T D``."""
         return self.norm(self.fuse(self.lstm(tokens)[0]))
 
+    def cannot_stream(self) -> str | None:
+        """See :meth:`Backbone.cannot_stream`."""
+        return None if self.causal else "it reads the window from its end as well: train it with model.bidirectional=false"
+
+    def start(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Output and memory of every layer, ``layers B D`` each."""
+        zero = tokens.new_zeros(self.lstm.num_layers, len(tokens), self.d_out)
+        return zero, zero
+
+    def step(self, tokens: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """See :meth:`Backbone.step`."""
+        if not self.causal:
+            raise ValueError(f"lstm cannot run on a stream: {self.cannot_stream()}")
+        y, after = self.lstm(tokens, state)
+        return self.norm(y), after
+
     def by_depth(self) -> list[list[nn.Parameter]]:
         """Layer by layer; fusion and norm belong to the last one."""
         weights, step = self.lstm.all_weights, 2 if self.lstm.bidirectional else 1

@@ -79,6 +79,12 @@ class TransformerBackbone(Backbone):
             x = layer(x, angles)
         return self.norm(x)
 
+    def cannot_stream(self) -> str | None:
+        """See :meth:`Backbone.cannot_stream`."""
+        if self.causal:
+            return "attention looks at every token so far, so that its memory grows with the stream"
+        return super().cannot_stream()
+
     def by_depth(self) -> list[list[nn.Parameter]]:
         """Layer by layer; the last norm belongs to the last one."""
         layers = [list(layer.parameters()) for layer in self.layers]

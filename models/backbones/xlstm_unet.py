@@ -190,13 +190,13 @@ class XLSTMUNet(Backbone):
         return self.norm(x)[:, :T]
 
     def start(self, tokens: Tensor) -> list[Any]:
-        """States before the first token, for tokens like ``tokens`` (``B D``). Only where :attr:`causal`."""
-        self._demand_causal()
+        """See :meth:`Backbone.start`."""
+        self._demand_streams()
         return self.centre.start(tokens)
 
     def step(self, tokens: Tensor, states: Sequence[Any]) -> tuple[Tensor, list[Any]]:
-        """One token ``B D`` of a live stream to its context ``B D``, and the new states. Only where :attr:`causal`."""
-        self._demand_causal()
+        """See :meth:`Backbone.step`."""
+        self._demand_streams()
         x, after = self.centre.step(tokens, states)
         return self.norm(x), after
 
@@ -220,8 +220,13 @@ class XLSTMUNet(Backbone):
         """Which kernels compute the mLSTM, and why."""
         return self._chosen
 
-    def _demand_causal(self) -> None:
-        if not self.causal:
-            raise ValueError(
-                "step: a model that sees later tokens cannot run token by token; use_unet: false, bidirectional: false"
-            )
+    def cannot_stream(self) -> str | None:
+        """See :meth:`Backbone.cannot_stream`."""
+        if self.pool:
+            return "a U-Net folds tokens with later ones: train it with model.use_unet=false"
+        return None if self.causal else "it reads the window from its end as well: train it with model.bidirectional=false"
+
+    def _demand_streams(self) -> None:
+        reason = self.cannot_stream()
+        if reason is not None:
+            raise ValueError(f"xlstm-unet cannot run on a stream: {reason}")

@@ -59,6 +59,11 @@ def at_sampling_rate(context: Tensor, stride: int, samples: int) -> Tensor:
     return x[..., :samples]
 
 
+def _reach(kernel: int, stride: int) -> int:
+    """Tokens: two centred kernels, and a neighbour to interpolate with."""
+    return -(-2 * (kernel // 2) // stride) + (stride > 1)
+
+
 @DECODERS.register("double-conv-phase-pick", DoubleConvConfig)
 @final
 class DoubleConv(Decoder):
@@ -77,6 +82,7 @@ class DoubleConv(Decoder):
     def __init__(self, cfg: DoubleConvConfig, *, d_in: int, d_out: int, stride: int, d_wave: int) -> None:
         super().__init__()
         self.cfg, self.d_out, self.stride = cfg, d_out, stride
+        self.reach = _reach(cfg.kernel, stride)
         self.head = _Head(cfg, d_in, cfg.width or d_in, d_out)
 
     def forward(self, context: Tensor, wave: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -102,6 +108,7 @@ class DoubleConvConcat(Decoder):
     def __init__(self, cfg: DoubleConvConfig, *, d_in: int, d_out: int, stride: int, d_wave: int) -> None:
         super().__init__()
         self.cfg, self.d_out, self.stride = cfg, d_out, stride
+        self.reach = _reach(cfg.kernel, stride)
         self.head = _Head(cfg, d_in + d_wave, cfg.width or d_in, d_out)
 
     def forward(self, context: Tensor, wave: Tensor, valid: Tensor | None = None) -> Tensor:

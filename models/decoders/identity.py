@@ -31,6 +31,7 @@ class IdentityDecoder(Decoder):
     """
 
     causal = True
+    reach = 0
 
     def __init__(self, cfg: IdentityDecoderConfig, *, d_in: int, d_out: int, stride: int, d_wave: int) -> None:
         super().__init__()

@@ -27,6 +27,7 @@ class LinearDecoder(Decoder):
     """
 
     causal = True
+    reach = 0
 
     def __init__(self, cfg: LinearDecoderConfig, *, d_in: int, d_out: int, stride: int, d_wave: int) -> None:
         super().__init__()

@@ -25,6 +25,7 @@ class NoDecoder(Decoder):
 
     d_out = 0
     causal = True
+    reach = 0
 
     def __init__(self, cfg: NoDecoderConfig, *, d_in: int, d_out: int, stride: int, d_wave: int) -> None:
         super().__init__()

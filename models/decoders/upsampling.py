@@ -62,6 +62,7 @@ class Upsampling(Decoder):
         pad = cfg.kernel // 2
         self.convs = nn.ModuleList(nn.Conv1d(a, b, cfg.kernel, padding=pad) for a, b in pairwise(widths))
         self.head = nn.Conv1d(widths[-1], d_out, cfg.kernel, padding=pad)
+        self.reach = pad  # pad samples of every stage, the last counted twice: stride · pad samples in all
 
     def forward(self, context: Tensor, wave: Tensor, valid: Tensor | None = None) -> Tensor:
         """See :meth:`Decoder.forward`."""

@@ -1,10 +1,12 @@
 """The convolutional encoder of masked reconstruction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from models.contracts import ENCODERS, Encoder
@@ -72,3 +74,20 @@ class BidirAutoreg(Encoder):
     def project(self, features: Tensor) -> Tensor:
         """Features ``B T F`` to tokens ``B T D``."""
         return self.dropout(self.projection(features))
+
+    def cannot_stream(self) -> None:
+        """It can: every convolution remembers one sample."""
+
+    def start(self, wave: Tensor) -> list[Tensor]:
+        """Zeros before the first sample at the input of every convolution, each ``B C 1``."""
+        widths = [wave.shape[2]] + [self.d_features] * (self.cfg.layers - 1)
+        return [wave.new_zeros(len(wave), width, 1) for width in widths]
+
+    def step(self, wave: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """See :meth:`Encoder.step`."""
+        x, last = wave.transpose(1, 2), []
+        for conv, past in zip(self.convs, state, strict=True):
+            last.append(x[..., -1:])
+            past = past.to(x.dtype)
+            x = conv(torch.cat([past, past, x], -1))[..., 1:].relu()  # the first output is of what was before
+        return self.project(x.transpose(1, 2)), last

@@ -1,9 +1,11 @@
 """The convolutional encoder of contrastive pretraining."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,22 +62,40 @@ class ConvDown(Encoder):
 
     def features(self, wave: Tensor) -> Tensor:
         """Wave ``B L C`` to ``B ⌈L/stride⌉ width``, float32 (norms reduce in float32)."""
-        x = wave
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.gelu(norm(_convolved(x, conv).float()))  # pyright: ignore[reportArgumentType]
-        return self.norm(x.float())
+        return self._features(wave, self.start(wave))[0]
+
+    def _features(self, wave: Tensor, before: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Features, given the sample before the first one at the input of every convolution; and these for what follows."""
+        x, last = wave, []
+        for conv, norm, past in zip(self.convs, self.norms, before, strict=True):
+            last.append(x[:, -1:])
+            x = F.gelu(norm(_convolved(x, past, conv).float()))  # pyright: ignore[reportArgumentType]
+        return self.norm(x.float()), last
 
     def project(self, features: Tensor) -> Tensor:
         """Features ``B T width`` to tokens ``B T D``."""
         return self.projection(features)
 
+    def cannot_stream(self) -> None:
+        """It can: every convolution remembers one sample."""
 
-def _convolved(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """Conv1d(k 3, stride 2, pad 1) of ``B T C`` as one matrix product over overlapping rows: ``B ⌈T/2⌉ O``.
+    def start(self, wave: Tensor) -> list[Tensor]:
+        """Zeros before the first sample at the input of every convolution, each ``B 1 C``."""
+        widths = [wave.shape[2]] + [self.cfg.width] * (self.cfg.layers - 1)
+        return [wave.new_zeros(len(wave), 1, width) for width in widths]
+
+    def step(self, wave: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """See :meth:`Encoder.step`."""
+        features, last = self._features(wave, state)
+        return self.project(features), last
+
+
+def _convolved(x: Tensor, past: Tensor, conv: nn.Conv1d) -> Tensor:
+    """Conv1d(k 3, stride 2) of ``B T C`` behind ``past`` (``B 1 C``) as one matrix product over overlapping rows: ``B ⌈T/2⌉ O``.
 
     Norms want channels last and conv1d wants them first; this way nothing is transposed, which is up to twice as fast on a CPU.
     """
     B, T, C = x.shape
-    x = F.pad(x, (0, 0, 1, 1)).contiguous()
+    x = torch.cat([past.to(x.dtype), x, x.new_zeros(B, 1, C)], 1).contiguous()
     rows = x.as_strided((B, -(-T // 2), 3 * C), (x.stride(0), 2 * C, 1))
     return F.linear(rows, conv.weight.transpose(1, 2).flatten(1), conv.bias)

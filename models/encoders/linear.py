@@ -40,3 +40,14 @@ class LinearEncoder(Encoder):
     def project(self, features: Tensor) -> Tensor:
         """The features."""
         return features
+
+    def cannot_stream(self) -> None:
+        """It can: a sample is a token."""
+
+    def start(self, wave: Tensor) -> tuple[()]:
+        """Nothing to remember."""
+        return ()
+
+    def step(self, wave: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        """See :meth:`Encoder.step`."""
+        return self(wave), state

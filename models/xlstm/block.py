@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.xlstm.kernels import kernel
 from models.xlstm.layers import BlockDiagonal, CausalConv, Linears, Norm, small_init, wang_init
 from models.xlstm.lean import at_least_float32, gated_projection
-from models.xlstm.mlstm import MLSTMState, empty_state, mlstm_step
+from models.xlstm.mlstm import MLSTMState, empty_state, mlstm_prefill, mlstm_step, suited
 from models.xlstm.settings import BlockSettings
 from utils.optim_params import no_decay
 
@@ -18,7 +18,13 @@ CELL_EPS = 1e-6
 
 
 class Block(nn.Module, ABC):
-    """A residual block over ``P B T D``; direction p runs along T and meets weights p alone."""
+    """A residual block over ``P B T D``; direction p runs along T and meets weights p alone.
+
+    Attributes:
+        native: :meth:`forward` computes as :meth:`step` does, so that long sequences may run in pieces.
+    """
+
+    native: bool = True
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -26,11 +32,14 @@ class Block(nn.Module, ABC):
 
     @abstractmethod
     def start(self, x: Tensor) -> Any:
-        """The state before the first token, for tokens like ``x`` (``P B D``)."""
+        """The state before the first token, for tokens like ``x`` (``P B T D``, any T)."""
 
     @abstractmethod
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """One token ``P B D`` after ``state``; what :meth:`forward` gives at that place, and the new state."""
+        """Tokens ``P B T D`` that follow ``state``, any T of at least 1: what :meth:`forward` gives there, and the new state.
+
+        Native code whatever ``kernels`` says; gradients flow through states.
+        """
 
 
 class MLSTMBlockState(NamedTuple):
@@ -66,7 +75,8 @@ class MLSTMBlock(Block):
         self.skip = no_decay(nn.Parameter(torch.ones(P, inner)))
         self.down = Linears(P, inner, D)
         self.dropout = nn.Dropout(cfg.dropout)
-        self.cell = kernel(cfg.kernels, chunk=cfg.chunk_size, soft_cap=cfg.gate_soft_cap, eps=CELL_EPS).cell
+        chosen = kernel(cfg.kernels, chunk=cfg.chunk_size, soft_cap=cfg.gate_soft_cap, eps=CELL_EPS)
+        self.cell, self.native = chosen.cell, chosen.native
         self._fill()
 
     @torch.no_grad()
@@ -88,28 +98,37 @@ class MLSTMBlock(Block):
         """See :class:`Block`."""
         m, z = self.up(self.norm(x)).chunk(2, -1)
         c = self.conv(m)
-        i, f = self._gates(c, m)
-        q, k, v = (part.flatten(0, 1) for part in (self.q(c), self.k(c), self.v(m)))
-        h = self.cell(q, k, v, i, f).unflatten(0, (-1, self.heads))
+        h = self.cell(*self._inputs(c, m)).unflatten(0, (-1, self.heads))
         return x + self.dropout(self._out(h, c, z))
 
     def start(self, x: Tensor) -> MLSTMBlockState:
         """See :class:`Block`."""
-        P, B, _ = x.shape
+        P, B = x.shape[:2]
         like = x.new_empty(P * self.heads, B, 1, self.inner // self.heads)
         past = x.new_zeros(P, B, self.cfg.mlstm_conv1d_kernel_size - 1, self.inner)
         return MLSTMBlockState(empty_state(like, like), past)
 
     def step(self, x: Tensor, state: MLSTMBlockState) -> tuple[Tensor, MLSTMBlockState]:
         """See :class:`Block`."""
-        m, z = self.up(self.norm(x[:, :, None])).chunk(2, -1)
-        c, past = self.conv.step(m[:, :, 0], state.conv)
-        c = c[:, :, None]
-        i, f = self._gates(c, m)
-        q, k, v = (part.flatten(0, 1)[:, :, 0] for part in (self.q(c), self.k(c), self.v(m)))
-        h, cell = mlstm_step(q, k, v, i[..., 0], f[..., 0], state.cell, soft_cap=self.cfg.gate_soft_cap, eps=CELL_EPS)
-        h = h[:, :, None].unflatten(0, (-1, self.heads))
-        return x + self.dropout(self._out(h, c, z))[:, :, 0], MLSTMBlockState(cell, past)
+        m, z = self.up(self.norm(x)).chunk(2, -1)
+        c, past = self.conv.step(m, state.conv)
+        h, cell = self._cell_step(*self._inputs(c, m), state.cell)
+        return x + self.dropout(self._out(h.unflatten(0, (-1, self.heads)), c, z)), MLSTMBlockState(cell, past)
+
+    def _cell_step(self, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: MLSTMState) -> tuple[Tensor, MLSTMState]:
+        """The recurrence for one token, chunks for several."""
+        T, width = q.shape[2:]
+        cap = self.cfg.gate_soft_cap
+        if T > 1:
+            return mlstm_prefill(q, k, v, i, f, state, chunk=suited(self.cfg.chunk_size, T, width), soft_cap=cap, eps=CELL_EPS)
+        q, k, v, i, f = (x[:, :, 0] for x in (q, k, v, i, f))
+        h, state = mlstm_step(q, k, v, i, f, state, soft_cap=cap, eps=CELL_EPS)
+        return h[:, :, None], state
+
+    def _inputs(self, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """q, k, v ``P·H B T D/H`` and the gates' pre-activations."""
+        q, k, v = (part.flatten(0, 1) for part in (self.q(c), self.k(c), self.v(m)))
+        return q, k, v, *self._gates(c, m)
 
     def _gates(self, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
         """Pre-activations i, f, each ``P·H B T`` float32.

@@ -72,10 +72,9 @@ class CausalConv(nn.Module):
         return conv_silu(x, self.weight, self.bias)
 
     def step(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """One token ``P B D`` after the ``past`` kernel − 1 inputs ``P B K−1 D``; returns the output and the new past."""
-        window = torch.cat([past, x[:, :, None]], 2)
-        y = (window * self.weight.transpose(1, 2)[:, None]).sum(2) + self.bias[:, None]
-        return F.silu(y), window[:, :, 1:]
+        """Tokens ``P B T D`` after the ``past`` kernel − 1 inputs ``P B K−1 D``; returns the output and the new past."""
+        window = torch.cat([past.to(x.dtype), x], 2)
+        return conv_silu(window, self.weight, self.bias)[:, :, past.shape[2] :], window[:, :, x.shape[2] :]
 
 
 class BlockDiagonal(nn.Module):

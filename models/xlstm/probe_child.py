@@ -61,7 +61,7 @@ def _inputs(case: Case, width: int, tokens: int) -> list[Tensor]:
     gen = torch.Generator().manual_seed(0)
     qkv = [torch.randn(1, HEADS, tokens, width, generator=gen).to(getattr(torch, case.dtype)) for _ in range(3)]
     gates = [torch.randn(1, HEADS, tokens, generator=gen) * 2 + shift for shift in (0.0, 3.0)]
-    device = torch.device(case.device, int(os.environ.get("LOCAL_RANK", 0)) if case.device == "cuda" else None)
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if case.device == "cuda" else case.device
     return [a.to(device) for a in (*qkv, *gates)]
 
 

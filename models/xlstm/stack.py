@@ -12,12 +12,27 @@ from models.xlstm.layers import Norm
 from models.xlstm.settings import BlockSettings, BlockType
 from models.xlstm.slstm_block import SLSTMBlock
 
+PIECE = 4096
+"""Tokens above which a block without gradients runs piece by piece, from state to state: cost then grows with T, and the inner
+activations of a block, many times the width of its tokens, are those of a piece."""
+
 KINDS: dict[BlockType, type[MLSTMBlock] | type[SLSTMBlock]] = {BlockType.mlstm: MLSTMBlock, BlockType.slstm: SLSTMBlock}
 
 
 def kinds_of(block_type: BlockType, mix: Sequence[BlockType], layers: int) -> list[BlockType]:
     """The kind of every layer: ``block_type``, or ``mix`` repeated where that is ``mixed``."""
     return [mix[j % len(mix)] if block_type is BlockType.mixed else block_type for j in range(layers)]
+
+
+def in_pieces(block: Block, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """A block over tokens ``P B T D`` that follow ``state``, :data:`PIECE` at once; the output, and the state after them."""
+    if x.shape[2] <= PIECE:
+        return block.step(x, state)
+    out = []
+    for piece in x.split(PIECE, 2):
+        y, state = block.step(piece, state)
+        out.append(y)
+    return torch.cat(out, 2), state
 
 
 @final
@@ -62,16 +77,16 @@ class Stage(nn.Module):
         return layers
 
     def start(self, x: Tensor) -> list[Any]:
-        """States before the first token, for tokens like ``x`` (``B D``); one direction only."""
+        """States before the first token, for tokens like ``x`` (``B T D``, any T); one direction only."""
         return [block.start(x[None]) for block in self._blocks()]
 
     def step(self, x: Tensor, states: Sequence[Any]) -> tuple[Tensor, list[Any]]:
-        """One token ``B D``; one direction only."""
+        """Tokens ``B T D`` that follow ``states``; one direction only."""
         after = []
         for block, norm, state in zip(self._blocks(), self.norms, states, strict=True):
-            y, state = block.step(x[None], state)
+            y, state = in_pieces(block, x[None], state)
             after.append(state)
-            y = norm(y[:, :, None])[0, :, 0]
+            y = norm(y)[0]
             x = x + y if self.residual else y
         return x, after
 
@@ -84,7 +99,10 @@ class Stage(nn.Module):
         return self._plain_layer(j, x)
 
     def _plain_layer(self, j: int, x: Tensor) -> Tensor:
-        return self.norms[j](self.blocks[j](x))
+        block = self._blocks()[j]
+        if x.shape[2] <= PIECE or torch.is_grad_enabled() or not block.native:
+            return self.norms[j](block(x))
+        return self.norms[j](in_pieces(block, x, block.start(x))[0])
 
     def _fused(self, j: int, y: Tensor) -> Tensor:
         if not self.fusions:

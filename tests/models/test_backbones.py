@@ -138,16 +138,18 @@ def test_rotary_scores_depend_on_distance_only():
 def test_a_live_stream_gives_what_the_whole_gives(block_type):
     made = small(use_unet=False, bidirectional=False, block_type=block_type, n_layers=2, residual=True)
     x = torch.randn(2, 13, 8, dtype=torch.float64)
-    states, out = made.start(x[:, 0]), []
+    states, out = made.start(x), []
     for t in range(13):
-        y, states = made.step(x[:, t], states)
+        y, states = made.step(x[:, t : t + 1], states)
         out.append(y)
-    torch.testing.assert_close(torch.stack(out, 1), made(x), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(torch.cat(out, 1), made(x), rtol=1e-9, atol=1e-10)
 
 
 def test_a_model_that_sees_the_future_cannot_step():
-    with pytest.raises(ValueError, match="use_unet: false, bidirectional: false"):
-        small().start(torch.zeros(1, 8))
+    with pytest.raises(ValueError, match="a U-Net folds tokens with later ones"):
+        small().start(torch.zeros(1, 1, 8))
+    with pytest.raises(ValueError, match=r"reads the window from its end as well: train it with model\.bidirectional=false"):
+        small(use_unet=False).step(torch.zeros(1, 1, 8), [])
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
