@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from enum import Enum
 
+import torch
+
+from models.xlstm.triton.available import too_wide
+
 
 class BlockType(str, Enum):
     """Which cells a stage is made of."""
@@ -69,7 +73,7 @@ class BlockSettings:
     norm_eps: float = 1e-6
     """Added to the variance in every norm."""
     kernels: str = "auto"
-    """Backend of the mLSTM cell."""
+    """Backend of the cells."""
     index: int = 0
     """Place of the block in its residual chain; sLSTM forget biases depend on it."""
     blocks: int = 1
@@ -86,7 +90,7 @@ class BlockSettings:
         return rounded_up(self.width * self.ff_proj_factor)
 
     def mistakes(self, kind: BlockType) -> list[str]:
-        """What does not divide, one text each; empty where a block of this kind can be built."""
+        """What does not divide or fit, one text each; empty where a block of this kind can be built."""
         wrong = []
         if kind is not BlockType.slstm:
             inner = self.mlstm_inner
@@ -96,9 +100,13 @@ class BlockSettings:
             ):
                 if parts < 1 or inner % parts:
                     wrong.append(f"{name} = {parts}: must divide the inner width {inner} (proj factor × {self.width}, up to 64s)")
-        if kind is not BlockType.mlstm and (self.slstm_num_heads < 1 or self.width % self.slstm_num_heads):
-            wrong.append(f"slstm_num_heads = {self.slstm_num_heads}: must divide the width {self.width}")
-        return wrong
+        return wrong if kind is BlockType.mlstm else wrong + self._slstm_mistakes()
+
+    def _slstm_mistakes(self) -> list[str]:
+        if self.slstm_num_heads < 1 or self.width % self.slstm_num_heads:
+            return [f"slstm_num_heads = {self.slstm_num_heads}: must divide the width {self.width}"]
+        reason = too_wide(self.width // self.slstm_num_heads, torch.bfloat16)
+        return [f"kernels = 'triton': {reason}"] if self.kernels == "triton" and reason is not None else []
 
 
 def rounded_up(width: float, multiple: int = 64) -> int:
