@@ -140,14 +140,35 @@ def contrastive(
     return {**figures, **{f"times_{name}": figures["accuracy"] / max(figures[name], 1e-9) for name in against}}
 
 
+_ACROSS = 4
+"""Samples before and after a hidden one at which the ridge regression sees the other components, where they are visible."""
+
+
 def _hidden_neighbours(wave: np.ndarray, hidden: np.ndarray, valid: np.ndarray, most: int) -> tuple[np.ndarray, ...] | None:
-    """Neighbours, distances and truth at about ``most`` hidden samples of a trace; None where too few are visible."""
-    visible, at = valid & ~hidden, np.flatnonzero(hidden)
-    if visible.sum() < 64 or not len(at):
-        return None
-    at = at[:: max(1, len(at) // most)]
-    values, distance = neighbours(wave, visible, at)
-    return values.reshape(-1, values.shape[-1]), np.repeat(distance, wave.shape[1]), wave[at].reshape(-1)
+    """Neighbours, distances and truth at about ``most`` hidden samples of each component; None where too few are visible.
+
+    Args:
+        wave: ``L C``.
+        hidden: ``L C`` bool.
+        valid: ``L`` bool.
+        most: samples a component.
+    """
+    rows, apart = [], bool((hidden != hidden[:, :1]).any())
+    for c in range(wave.shape[1]):
+        visible, at = valid & ~hidden[:, c], np.flatnonzero(hidden[:, c])
+        if visible.sum() < 64 or not len(at):
+            return None
+        at = at[:: max(1, len(at) // most)]
+        values, distance = neighbours(wave[:, c : c + 1], visible, at)
+        seen = [values[:, 0]] + ([_across(np.delete(np.where(hidden, 0.0, wave), c, 1), at)] if apart else [])
+        rows.append((np.concatenate(seen, 1), distance, wave[at, c]))
+    return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+
+
+def _across(others: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The other components ``L C−1`` around samples ``at``, 0 where they are hidden: ``N (2·4+1)(C−1)``."""
+    around = np.pad(others, ((_ACROSS, _ACROSS), (0, 0)))
+    return np.concatenate([around[at + offset] for offset in range(2 * _ACROSS + 1)], 1)
 
 
 def fit_ridge(module: WaveModule, part: Part, args: Arguments, settings: PrepareConfig) -> Ridge:
@@ -183,7 +204,10 @@ def reconstruction(
             count += len(truth)
             sums["model"] += float(np.square(own[mask] - wave[mask]).sum())
             sums["zero"] += float(np.square(wave[mask]).sum())
-            sums["interpolation"] += float(np.square(interpolate(wave, valid & ~mask)[mask] - wave[mask]).sum())
+            for c, channel in enumerate(wave.T):
+                at = mask[:, c]
+                lines = interpolate(channel[:, None], valid & ~at)[at, 0]
+                sums["interpolation"] += float(np.square(lines - channel[at]).sum())
             sums["ridge"] += float(np.square(ridge.predict(values, distance) - truth).sum())
     errors = {name: value / max(count, 1) for name, value in sums.items()}
     best = min(value for name, value in errors.items() if name != "model")

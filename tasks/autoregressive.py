@@ -59,7 +59,7 @@ class Autoregressive(Task):
         ahead = net.encoder.stride
         guess = net(batch.wave)[:, :-ahead]
         target = batch.wave[:, ahead:]
-        where = batch.valid[:, ahead:] & batch.valid[:, :-ahead]
+        where = (batch.valid[:, ahead:] & batch.valid[:, :-ahead])[..., None].expand_as(target)
         loss = self.loss if self.training else self.loss_val
         value, count = loss(guess, target, where)
         logs = {name: metric(guess.detach(), target, where)[0] for name, metric in self.metrics.items()}
@@ -70,6 +70,6 @@ class Autoregressive(Task):
         ahead = net.encoder.stride
         guess = net(batch.wave)[:, :-ahead, : batch.wave.shape[-1]]
         guess = torch.nn.functional.pad(guess, (0, 0, ahead, 0))
-        hidden = torch.zeros_like(batch.valid)
+        hidden = torch.zeros_like(batch.wave, dtype=torch.bool)
         wave, shown = batch.wave.float().cpu().numpy(), guess.float().cpu().numpy()
         return {"prediction": plots.reconstruction(wave, shown, hidden.cpu().numpy(), rate=self.rate, everywhere=True)}

@@ -57,10 +57,10 @@ class SampleLoss(Loss, ABC):
         Args:
             guess: ``B L kC``; the first C are the guess itself, which is all that most losses read (``per_channel`` 1).
             wave: ``B L C``.
-            where: ``B L`` bool, scored samples.
+            where: ``B L C`` bool, scored values: components may be hidden apart.
 
         Returns:
-            (mean over scored samples and channels, number of scored samples as float32), scalars; 0 and 0 where there are none.
+            (mean over scored values, their number as float32), scalars; 0 and 0 where there are none.
         """
 
 

@@ -22,6 +22,7 @@ from tasks.masking import (
     token_valid,
 )
 from utils import plots
+from utils.errors import demand
 from utils.rng import Draw
 
 
@@ -43,6 +44,15 @@ class Corrupt(str, Enum):
     """Standard normal noise: as loud as the normalised wave."""
 
 
+class Components(str, Enum):
+    """What the spans of Z, N and E have to do with one another."""
+
+    together = "together"
+    """All components of a sample are hidden, as in a gap."""
+    apart = "apart"
+    """Each component has spans of its own: what one has lost, the others tell, by how the ground moves in P and in S."""
+
+
 def _reconstruction_mask() -> MaskConfig:
     return MaskConfig(ratio=0.75, span=50)
 
@@ -55,8 +65,15 @@ class MaskedReconstructionConfig(TaskConfig):
     """What is hidden; spans count samples, or tokens with ``where: tokens``."""
     where: Where = Where.samples
     """Hide ``samples`` of the wave, or ``tokens`` after the encoder."""
+    components: Components = Components.together
+    """Hide all components of a sample ``together``, or spans of each ``apart``; tokens have no components."""
     corrupt: Corrupt = Corrupt.zero
     """Put ``zero`` or ``noise`` in place of what is hidden."""
+
+    def __post_init__(self) -> None:
+        """State what goes together."""
+        apart = self.components is Components.apart and self.where is Where.tokens
+        demand((not apart, "components = apart: tokens hold all components; choose where=samples or components=together"))
 
 
 @TASKS.register("regression", MaskedReconstructionConfig)
@@ -90,34 +107,44 @@ class MaskedReconstruction(Task):
         """See :meth:`Task.step`."""
         guess, hidden = self._predict(net, batch, draw)
         loss = self.loss if self.training else self.loss_val
-        where = batch.valid if loss.everywhere else hidden
+        valid = batch.valid[..., None].expand_as(hidden)
+        where = valid if loss.everywhere else hidden
         value, count = loss(guess, batch.wave, where)
         logs = {name: metric(guess.detach(), batch.wave, where)[0] for name, metric in self.metrics.items()}
-        return StepOutput(value, count, logs, {"hidden_ratio": hidden_ratio(hidden, batch.valid)})
+        return StepOutput(value, count, logs, {"hidden_ratio": hidden_ratio(hidden, valid)})
 
     def reconstruct(self, net: Network, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
-        """(guess ``B L C``, hidden samples ``B L``)."""
+        """(guess ``B L C``, what was hidden ``B L C``)."""
         guess, hidden = self._predict(net, batch, draw)
         return guess[..., : batch.wave.shape[-1]], hidden
 
     def _predict(self, net: Network, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
         """As :meth:`reconstruct`, with whatever else the loss lets the decoder predict behind the guess."""
-        mask = self.cfg.mask
         if self.cfg.where is Where.samples:
-            hidden = span_mask(mask, batch.valid, draw)
-            wave = conceal(mask, batch.wave, self._blank(batch.wave, draw), hidden, batch.valid, draw)
+            wave, hidden = self._hide_samples(batch, draw)
             tokens = net.encoder(wave)
         else:
-            stride = net.encoder.stride
+            mask, stride = self.cfg.mask, net.encoder.stride
             valid = token_valid(batch.valid, stride)
             concealed = span_mask(mask, valid, draw)
-            hidden = token_samples(concealed, stride, batch.wave.shape[1])
+            hidden = token_samples(concealed, stride, batch.wave.shape[1])[..., None].expand_as(batch.wave)
             clean = net.encoder(batch.wave)
             tokens = conceal(mask, clean, self._blank(clean, draw), concealed, valid, draw)
-            wave = batch.wave.masked_fill(hidden[..., None], 0.0)  # a decoder that reads the wave must not see the answer
+            wave = batch.wave.masked_fill(hidden, 0.0)  # a decoder that reads the wave must not see the answer
         if self.training:
-            tokens = mask_channels(mask, tokens, draw)
+            tokens = mask_channels(self.cfg.mask, tokens, draw)
         return net.decoder(net.backbone(tokens), wave), hidden
+
+    def _hide_samples(self, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
+        """(wave as the network sees it ``B L C``, what was hidden ``B L C``)."""
+        mask, blank = self.cfg.mask, self._blank(batch.wave, draw).expand_as(batch.wave)
+        width = 1 if self.cfg.components is Components.apart else batch.wave.shape[-1]
+        seen, hidden = [], []
+        for number, (values, blanks) in enumerate(zip(batch.wave.split(width, -1), blank.split(width, -1), strict=True)):
+            spans = span_mask(mask, batch.valid, draw, stream=f"mask/{number}" if number else "mask")
+            seen.append(conceal(mask, values, blanks, spans, batch.valid, draw))
+            hidden.append(spans[..., None].expand_as(values))
+        return torch.cat(seen, -1), torch.cat(hidden, -1)
 
     def _blank(self, values: Tensor, draw: Draw) -> Tensor:
         """What replaces hidden values ``B T D``."""

@@ -125,7 +125,7 @@ def _most_spans(cfg: MaskConfig, length: int) -> int:
 
 
 def hidden_ratio(hidden: Tensor, valid: Tensor) -> Tensor:
-    """Hidden as a fraction of the valid positions, a float32 scalar; 0 where nothing is valid."""
+    """Hidden as a fraction of the valid positions, both of one shape, a float32 scalar; 0 where nothing is valid."""
     return hidden.sum() / valid.sum().clamp_min(1)
 
 

@@ -28,7 +28,7 @@ def reconstruction(
 
     Args:
         wave, guess: ``B L C``.
-        hidden: ``B L`` bool.
+        hidden: ``B L C`` bool.
         rate: in Hz.
         examples: traces shown at most.
         everywhere: draw the guess on every sample.
@@ -44,8 +44,7 @@ def reconstruction(
         error = float(np.mean((wave[b] - guess[b])[shown] ** 2)) if shown.any() else float("nan")
         start = float(np.clip(_loudest(wave[b]) / rate - zoom / 2, 0, end - zoom))
         for axis in (whole, close):
-            _shade(axis, hidden[b], rate)
-            _three(axis, wave[b], guess[b], shown, rate)
+            _three(axis, wave[b], guess[b], hidden[b], shown, rate)
             _tidy(axis, None)
         whole.set_xlim(0, end)
         whole.axvspan(start, start + zoom, fill=False, ec=INK, lw=0.6, ls=":")
@@ -239,13 +238,14 @@ def _code_track(axis: Axes, time: NDArray, codes: NDArray) -> None:
     axis.set_ylabel("code", fontsize=9)
 
 
-def _three(axis: Axes, wave: NDArray, guess: NDArray, shown: NDArray, rate: float) -> None:
-    """The components of a trace ``L C`` above one another, with the guess where it is ``shown``."""
+def _three(axis: Axes, wave: NDArray, guess: NDArray, hidden: NDArray, shown: NDArray, rate: float) -> None:
+    """The components of a trace ``L C`` above one another, shaded where ``hidden``, with the guess where it is ``shown``."""
     channels, step, time = wave.shape[1], _spacing(wave), np.arange(len(wave)) / rate
     for c in range(channels):
         shift = (channels - 1 - c) * step
+        _shade(axis, hidden[:, c], rate, (shift - 0.5 * step, shift + 0.5 * step))
         axis.plot(time, wave[:, c] + shift, color=TRUTH, lw=0.7)
-        axis.plot(time, np.where(shown, guess[:, c], np.nan) + shift, color=GUESS, lw=0.8)
+        axis.plot(time, np.where(shown[:, c], guess[:, c], np.nan) + shift, color=GUESS, lw=0.8)
     axis.set_yticks([(channels - 1 - c) * step for c in range(channels)], _components(channels))
     axis.set_ylim(-0.75 * step, (channels - 0.25) * step)
 
@@ -263,11 +263,14 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _shade(axis: Axes, hidden: NDArray, rate: float) -> None:
-    """Shade the hidden runs of ``hidden`` (``T`` bool, ``rate`` positions a second)."""
+def _shade(axis: Axes, hidden: NDArray, rate: float, between: tuple[float, float] | None = None) -> None:
+    """Shade the hidden runs of ``hidden`` (``T`` bool, ``rate`` positions a second) over the axis or between two values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], hidden.astype(np.int8), [0]])))
     for begin, end in edges.reshape(-1, 2) / rate:
-        axis.axvspan(begin, end, color=HIDDEN, lw=0)
+        if between is None:
+            axis.axvspan(begin, end, color=HIDDEN, lw=0)
+        else:
+            axis.fill_between([begin, end], *between, color=HIDDEN, lw=0)
 
 
 def _spacing(trace: NDArray) -> float:

@@ -48,6 +48,6 @@ class GaussianNLL(SampleLoss):
         mean, raw = guess.float().chunk(2, -1)
         # Not F.gaussian_nll_loss: it looks at the values on the host, which stops a GPU once a step.
         variance = F.softplus(raw).square() + self.cfg.floor**2
-        error = 0.5 * ((wave.float() - mean).square() / variance + variance.log() + math.log(2 * math.pi)).mean(-1)
+        error = 0.5 * ((wave.float() - mean).square() / variance + variance.log() + math.log(2 * math.pi))
         count = where.sum().float()
         return torch.where(where, error, 0.0).sum() / count.clamp_min(1.0), count

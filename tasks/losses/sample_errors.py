@@ -1,7 +1,7 @@
 """Errors between a reconstruction and the wave: losses and metrics of the ``samples`` family.
 
-All take guess ``B L kC``, wave ``B L C`` and ``where`` ``B L``, compute in float32, and give 0 with a count of 0 where nothing is
-scored. Amplitudes are those of the normalised wave (unit standard deviation or unit peak a channel).
+All take guess ``B L kC``, wave and ``where`` ``B L C``, compute in float32, and give 0 with a count of 0 where nothing is scored.
+Amplitudes are those of the normalised wave (unit standard deviation or unit peak a channel).
 """
 
 from abc import abstractmethod
@@ -23,7 +23,7 @@ class SampleErrorConfig:
 
 
 class _Pointwise(SampleLoss):
-    """The mean of an error over scored samples and channels."""
+    """The mean of an error over scored values."""
 
     def __init__(self, cfg: SampleErrorConfig) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _Pointwise(SampleLoss):
     def forward(self, guess: Tensor, wave: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`SampleLoss.forward`."""
         count = where.sum().float()
-        error = self.error(guess[..., : wave.shape[-1]].float() - wave.float()).mean(-1)
+        error = self.error(guess[..., : wave.shape[-1]].float() - wave.float())
         return torch.where(where, error, 0.0).sum() / count.clamp_min(1.0), count
 
 
@@ -75,7 +75,7 @@ class MAE(_Pointwise):
 @LOSSES.register("log_mse", SampleErrorConfig)
 @final
 class LogMSE(SampleLoss):
-    """Natural logarithm of each trace's mean squared error, averaged over traces in proportion to their scored samples.
+    """Natural logarithm of each trace's mean squared error, averaged over traces in proportion to their scored values.
 
     A few loud traces dominate a mean of squares; here a factor in error counts the same on every trace. A trace's share does
     not depend on its batch, so averages over batches are exact.
@@ -87,8 +87,8 @@ class LogMSE(SampleLoss):
 
     def forward(self, guess: Tensor, wave: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`SampleLoss.forward`."""
-        scored = where.sum(1).float()
-        square = (guess[..., : wave.shape[-1]].float() - wave.float()).square().mean(-1)
-        trace = torch.where(where, square, 0.0).sum(1) / scored.clamp_min(1.0)
+        scored = where.sum((1, 2)).float()
+        square = (guess[..., : wave.shape[-1]].float() - wave.float()).square()
+        trace = torch.where(where, square, 0.0).sum((1, 2)) / scored.clamp_min(1.0)
         count = scored.sum()
         return ((trace + _FLOOR).log() * scored).sum() / count.clamp_min(1.0), count

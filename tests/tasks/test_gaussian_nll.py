@@ -22,7 +22,7 @@ def loss(**setting):
 def test_it_is_the_mean_negative_log_likelihood_of_what_is_scored():
     generator = torch.Generator().manual_seed(0)
     guess, wave = torch.randn(2, 20, 6, generator=generator) * 3, torch.randn(2, 20, 3, generator=generator)
-    where = torch.rand(2, 20, generator=generator) < 0.6
+    where = torch.rand(2, 20, 3, generator=generator) < 0.6
     value, count = loss(floor=0.1)(guess, wave, where)
     deviation = np.sqrt(np.log1p(np.exp(guess[..., 3:].double().numpy())) ** 2 + 0.01)
     expected = -norm.logpdf(wave.numpy(), guess[..., :3].numpy(), deviation)[where.numpy()].mean()
@@ -34,7 +34,7 @@ def test_it_is_the_mean_negative_log_likelihood_of_what_is_scored():
 @given(loudness=st.floats(0.02, 20.0))
 def test_whoever_cannot_know_the_phase_does_best_to_know_the_loudness(loudness):
     wave = torch.randn(1, 4000, 1, generator=torch.Generator().manual_seed(1)) * loudness
-    where = torch.ones(1, 4000, dtype=torch.bool)
+    where = torch.ones(1, 4000, 1, dtype=torch.bool)
     sigma = torch.logspace(-2.5, 2, 200)
     raw = torch.where(sigma > 20, sigma, sigma.expm1().log())  # softplus of it is sigma
     values = [loss()(torch.cat([torch.zeros_like(wave), r.expand_as(wave)], -1), wave, where)[0].item() for r in raw]
@@ -44,7 +44,7 @@ def test_whoever_cannot_know_the_phase_does_best_to_know_the_loudness(loudness):
 def test_silence_and_nothing_scored_are_finite():
     wave = torch.zeros(1, 10, 1)
     guess = torch.full((1, 10, 2), -200.0, requires_grad=True)
-    for where in (torch.ones(1, 10, dtype=torch.bool), torch.zeros(1, 10, dtype=torch.bool)):
+    for where in (torch.ones(1, 10, 1, dtype=torch.bool), torch.zeros(1, 10, 1, dtype=torch.bool)):
         value, _ = loss()(guess * torch.tensor([0.0, 1.0]), wave, where)
         value.backward()
         assert torch.isfinite(value)
@@ -53,7 +53,7 @@ def test_silence_and_nothing_scored_are_finite():
 
 @pytest.mark.parametrize("name", ["masked_mse", "mse", "mae", "log_mse"])
 def test_other_losses_read_the_guess_and_nothing_behind_it(name):
-    guess, wave, where = torch.randn(2, 9, 6), torch.randn(2, 9, 3), torch.ones(2, 9, dtype=torch.bool)
+    guess, wave, where = torch.randn(2, 9, 6), torch.randn(2, 9, 3), torch.ones(2, 9, 3, dtype=torch.bool)
     other = LOSSES.build({"_name_": name})
     assert other(guess, wave, where)[0] == other(guess[..., :3], wave, where)[0]
 

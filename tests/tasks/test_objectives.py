@@ -5,6 +5,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dataloaders.batch import Batch
+from tasks.contracts import TASKS
 from utils.errors import ConfigError
 
 CONV = {"_name_": "conv-down-encoder-contrastive", "width": 12}
@@ -28,6 +29,9 @@ RECONSTRUCTION = {
     "samples": {},
     "tokens": {"where": "tokens"},
     "noise": {"corrupt": "noise"},
+    "apart": {"components": "apart"},
+    "apart-noise": {"components": "apart", "corrupt": "noise"},
+    "apart-bert": {"components": "apart", "mask": {**SPANS, "bert_style": True}},
     "token-noise": {"where": "tokens", "corrupt": "noise"},
     "bert": {"mask": {**SPANS, "bert_style": True, "mask_channel_prob": 0.3, "mask_channel_length": 2}},
 }
@@ -132,7 +136,7 @@ def test_losses_are_float32_under_autocast(built, make_batch, draw_for, key):
     (out.loss + out.penalty).backward()
 
 
-@pytest.mark.parametrize("key", ["regression/samples", "regression/noise"])
+@pytest.mark.parametrize("key", [f"regression/{key}" for key in ("samples", "noise", "apart", "apart-noise")])
 def test_what_is_hidden_does_not_reach_the_guess(built, make_batch, draw_for, key):
     net, task = built(key)
     net.eval(), task.eval()
@@ -143,13 +147,34 @@ def test_what_is_hidden_does_not_reach_the_guess(built, make_batch, draw_for, ke
     draw = draw_for(batch)
     with torch.no_grad():
         first = task.step(net, batch, draw)
-        hidden = (seen[0] != batch.wave).any(-1)
-        loud = torch.where(hidden[..., None], 100.0 * torch.randn_like(batch.wave), batch.wave)
+        hidden = seen[0] != batch.wave
+        loud = torch.where(hidden, 100.0 * torch.randn_like(batch.wave), batch.wave)
         second = task.step(net, batch._replace(wave=loud), draw)
     assert torch.equal(seen[0], seen[1])
     assert second.loss > 100 * first.loss
     assert hidden.sum() == first.count
-    assert first.gauges["hidden_ratio"] == hidden.sum() / batch.valid.sum()
+    assert first.gauges["hidden_ratio"] == hidden.sum() / (batch.valid.sum() * batch.wave.shape[-1])
+
+
+def test_components_are_hidden_together_or_apart(built, make_batch, draw_for):
+    """Together as in a gap; apart each as often, and independently: two of them at once as chance has it."""
+    batch = make_batch(64, 400)
+    hidden = {}
+    for key in ("samples", "apart"):
+        net, task = built(f"regression/{key}")
+        _, hidden[key] = task.reconstruct(net, batch, draw_for(batch))
+    assert torch.equal(hidden["samples"], hidden["samples"][..., :1].expand_as(batch.wave))
+    assert torch.equal(hidden["apart"][..., 0], hidden["samples"][..., 0])
+    within = hidden["apart"][batch.valid].double()
+    share = within.mean(0)
+    torch.testing.assert_close(share, share.mean().expand(3), rtol=0.05, atol=0)
+    both = torch.stack([(within[:, a] * within[:, b]).mean() for a, b in ((0, 1), (0, 2), (1, 2))])
+    torch.testing.assert_close(both, share.mean().square().expand(3), rtol=0.1, atol=0)
+
+
+def test_tokens_have_no_components():
+    with pytest.raises(ConfigError, match="components = apart: tokens hold all components; choose where=samples"):
+        TASKS.build({"_name_": "regression", "where": "tokens", "components": "apart"}, parts=None)
 
 
 @pytest.mark.parametrize("key", ["regression/samples", "regression/tokens"])
@@ -159,7 +184,7 @@ def test_mse_scores_every_valid_sample_and_masked_mse_the_hidden(built, make_bat
         net, task = built(key, loss={"_name_": loss})
         out = task.step(net, batch, draw_for(batch))
         share = 1.0 if loss == "mse" else out.gauges["hidden_ratio"].item()
-        assert out.count.item() == pytest.approx(share * batch.valid.sum().item())
+        assert out.count.item() == pytest.approx(share * batch.valid.sum().item() * batch.wave.shape[-1])
 
 
 def test_hidden_tokens_look_alike_to_the_backbone(built, make_batch, draw_for):
@@ -218,7 +243,7 @@ def test_autoregressive_compares_a_guess_with_the_sample_one_stride_ahead(built,
             if batch.valid[b, at] and batch.valid[b, at + 4]:
                 errors.append((guess[b, at] - batch.wave[b, at + 4]).square().mean())
     torch.testing.assert_close(out.loss, torch.stack(errors).mean())
-    assert out.count == len(errors)
+    assert out.count == 3 * len(errors)
 
 
 @pytest.mark.parametrize(
