@@ -69,8 +69,8 @@ class ConvDown(Encoder):
         x, last = wave, []
         for conv, norm, past in zip(self.convs, self.norms, before, strict=True):
             last.append(x[:, -1:])
-            x = F.gelu(norm(_convolved(x, past, conv).float()))  # pyright: ignore[reportArgumentType]
-        return self.norm(x.float()), last
+            x = F.gelu(norm(_wide(_convolved(x, past, conv))))  # pyright: ignore[reportArgumentType]
+        return self.norm(_wide(x)), last
 
     def project(self, features: Tensor) -> Tensor:
         """Features ``B T width`` to tokens ``B T D``."""
@@ -88,6 +88,11 @@ class ConvDown(Encoder):
         """See :meth:`Encoder.step`."""
         features, last = self._features(wave, state)
         return self.project(features), last
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _convolved(x: Tensor, past: Tensor, conv: nn.Conv1d) -> Tensor:
