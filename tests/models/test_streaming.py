@@ -89,10 +89,11 @@ def test_pieces_of_any_length_are_the_whole(encoder, backbone, decoder, dtype, s
     net, wave = network(encoder, backbone, decoder, dtype), waves(samples, dtype)
     out, _ = streamed(net, wave, data.draw(st.lists(st.integers(0, samples), max_size=12)))
     with torch.no_grad():
-        whole = net(wave)
+        whole, exact = net(wave), network(encoder, backbone, decoder)(wave.double())
     got = torch.cat(out, 1)
     assert got.shape == whole.shape
-    assert (got - whole).norm() <= BOUND[dtype] * whole.norm()
+    rounding = (whole - exact).norm()  # a normaliser near zero costs the whole window digits as well
+    assert (got - whole).norm() <= max(BOUND[dtype] * whole.norm(), 4 * rounding)
 
 
 @given(st.sampled_from(sorted(BACKBONE)), st.sampled_from(sorted(DECODER)), st.integers(0, 199))
