@@ -5,6 +5,7 @@
 codes of a contrastive model. ``wavexlstm.Simulator`` makes seismograms.
 ``wavexlstm.seisbench_model("folder or checkpoint")`` gives a trained picker as a SeisBench model: ``.annotate(stream)``,
 ``.classify(stream).picks``; ``wavexlstm.WaveXLSTMPicker`` is its class, imported when it is first asked for.
+``wavexlstm.stream("checkpoint")`` takes raw samples as they come and gives predictions as soon as they can be known.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,10 @@ from tasks.module import WaveModule
 from utils.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from evaluation.live import LiveStream
     from evaluation.seisbench_model import WaveXLSTMPicker
 
-__all__ = ["Simulator", "SimulatorConfig", "WaveModule", "WaveXLSTMPicker", "codes", "embed", "load", "seisbench_model"]
+__all__ = ["Simulator", "SimulatorConfig", "WaveModule", "WaveXLSTMPicker", "codes", "embed", "load", "seisbench_model", "stream"]
 
 
 def __getattr__(name: str) -> Any:
@@ -49,6 +51,29 @@ def seisbench_model(path: str) -> "WaveXLSTMPicker":
     from evaluation.export import open_picker
 
     return open_picker(path)
+
+
+def stream(model: WaveModule | str, memory: float | None = None) -> "LiveStream":
+    """A trained network on one station's live stream, in constant memory::
+
+        live = wavexlstm.stream("runs/live/…/checkpoints")
+        while True:
+            probabilities = live.feed(next_samples)  # N 3 raw counts in, M 3 of P, S, noise out
+
+    For networks that see no later tokens: ``python train.py experiment=xlstm/small model.use_unet=false
+    model.bidirectional=false`` trains such a picker. Mean and scale are those of the past, which differs from training windows.
+
+    Args:
+        model: from :func:`load`, or the path of a checkpoint.
+        memory: seconds after which a sample counts 1/e in mean and scale; None: the length of the training windows.
+
+    Raises:
+        CheckpointError: the model cannot run on a stream, with the reason part by part.
+        DataError: its preparation cannot.
+    """
+    from evaluation.live import LiveStream
+
+    return LiveStream(model, memory)
 
 
 @torch.no_grad()
