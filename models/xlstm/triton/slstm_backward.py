@@ -20,7 +20,18 @@ import triton
 import triton.language as tl
 
 from models.xlstm.triton.parts import base, stride
-from models.xlstm.triton.slstm_parts import PLANES, columns, features, matrix, mine, product, streamed, tile_at, unit_matrices
+from models.xlstm.triton.slstm_parts import (
+    PLANES,
+    columns,
+    features,
+    kept_at,
+    matrix,
+    mine,
+    product,
+    streamed,
+    tile_at,
+    unit_matrices,
+)
 
 
 @triton.jit
@@ -37,7 +48,7 @@ def slstm_backward(
     dh_at, dh_step = tile_at(sdh, block, head, direction, feature, inner, heads, tokens, reversed_from, BR, UNIT)
     dx_at, dx_step = tile_at(sdx, block, head, direction, feature, inner, heads, tokens, reversed_from, BR, UNIT)
     KEPT += tl.program_id(0).to(tl.int64) * tokens * (PLANES * D * BR)
-    kept_at, token = feature * BR + columns(BR), tl.full((), PLANES * D * BR, tl.int64)
+    plane, token = kept_at(feature, D, W, BR), tl.full((), PLANES * D * BR, tl.int64)
     of, there, size = later * D + feature, (later < D) & (feature < D), D * D
     from_i, from_f = matrix(R, place, 0, of, there, D, dtype), matrix(R, place, size, of, there, D, dtype)
     from_z, from_o = matrix(R, place, 2 * size, of, there, D, dtype), matrix(R, place, 3 * size, of, there, D, dtype)
@@ -45,7 +56,7 @@ def slstm_backward(
     dr, dl = tl.zeros((W, 16, BR), tl.float32), tl.zeros((W, 16, BR), tl.float32)
     for j in tl.range(0, tokens, num_stages=STAGES):
         t = tokens - 1 - j
-        at = KEPT + t * token + kept_at
+        at = KEPT + t * token + plane
         r = tl.load(at, mask=known, other=0.0)
         share = tl.load(at + D * BR, mask=known, other=0.0)
         closing = tl.load(at + 2 * D * BR, mask=known, other=0.0)

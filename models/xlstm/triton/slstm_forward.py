@@ -1,23 +1,26 @@
 """The sLSTM forward on the GPU: a scan over tokens with everything on chip.
 
 What is held of the memory is r = c / n beside n and m of the paper (Beck et al. 2024, equations 8–18): with α = i' / n_t, the
-share of a token, its equations divided through are r_t = r_{t−1} + α (tanh z − r_{t−1}) and h_t = σ(o) r_t.
+share of a token, its equations divided through are r_t = r_{t−1} + α (tanh z − r_{t−1}) and h_t = σ(o) r_t. m is to the base 2,
+as the GPU's exponential is; n is at least 1.
 """
 # ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 - Triton reads annotations as its own types; a kernel's arguments are flat
 
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.gate_kernels import log_sigmoid
-from models.xlstm.triton.parts import EMPTY
+from models.xlstm.triton.parts import EMPTY, LOG2E
 from models.xlstm.triton.slstm_parts import (
     PLANES,
     columns,
     features,
     gate_bias,
+    kept_at,
+    log2_sigmoid,
     matrix,
     mine,
     product,
+    reciprocal,
     sigmoid,
     streamed,
     tile_at,
@@ -36,7 +39,7 @@ def slstm_forward(
     Args:
         X: gate inputs i, f, z, o, side by side ``4 D``; strides of X and H are (direction, sequence, head, token).
         R, BIAS: ``P H D 4 D`` and ``P H 4 D``, contiguous.
-        KEPT: ``programs T planes D BR`` float32, tokens as they are processed; written only where KEEP.
+        KEPT: ``programs T planes D·BR`` float32, tokens as they are processed; written only where KEEP.
         inner: sequences.
         D, W, BR: features; groups of 16 of them; sequences of a program.
         UNIT: divides all strides.
@@ -51,7 +54,6 @@ def slstm_forward(
     x_at, x_step = tile_at(sx, block, head, direction, feature, inner, heads, tokens, reversed_from, BR, UNIT)
     h_at, h_step = tile_at(sh, block, head, direction, feature, inner, heads, tokens, reversed_from, BR, UNIT)
     KEPT += tl.program_id(0).to(tl.int64) * tokens * (PLANES * D * BR)
-    kept_at = feature * BR + columns(BR)
     of, there = past * (4 * D) + feature, (past < D) & (feature < D)
     to_i, to_f = matrix(R, place, 0, of, there, D, dtype), matrix(R, place, D, of, there, D, dtype)
     to_z, to_o = matrix(R, place, 2 * D, of, there, D, dtype), matrix(R, place, 3 * D, of, there, D, dtype)
@@ -61,22 +63,23 @@ def slstm_forward(
     r, n, m = tl.zeros((W, 16, BR), tl.float32), tl.zeros((W, 16, BR), tl.float32), tl.full((W, 16, BR), EMPTY, tl.float32)
     for t in tl.range(0, tokens, num_stages=STAGES):
         at = X + t * x_step + x_at
-        i = streamed(at, inside, ones) + bias_i + product(to_i, h, W, BR, DOT)
+        i = (streamed(at, inside, ones) + bias_i + product(to_i, h, W, BR, DOT)) * LOG2E
         f = streamed(at + D, inside, ones) + bias_f + product(to_f, h, W, BR, DOT)
         z = streamed(at + 2 * D, inside, ones) + bias_z + product(to_z, h, W, BR, DOT)
         o = streamed(at + 3 * D, inside, ones) + bias_o + product(to_o, h, W, BR, DOT)
-        a = log_sigmoid(f) + m
+        kept, closing = log2_sigmoid(f)
+        a = kept + m
         m = tl.maximum(a, i)
-        smaller = tl.exp(-tl.abs(i - a))
+        smaller = tl.exp2(-tl.abs(i - a))
         write, keep = tl.where(i >= a, 1.0, smaller), tl.where(i >= a, smaller, 1.0)
         n = keep * n + write
-        share = write / n
+        share = write * reciprocal(n)
         z, o = 2.0 * sigmoid(2.0 * z) - 1.0, sigmoid(o)
         if KEEP:
-            to = KEPT + kept_at
+            to = KEPT + kept_at(feature, D, W, BR)
             tl.store(to, r, mask=known)
             tl.store(to + D * BR, share, mask=known)
-            tl.store(to + 2 * D * BR, sigmoid(-f), mask=known)
+            tl.store(to + 2 * D * BR, closing, mask=known)
             tl.store(to + 3 * D * BR, z, mask=known)
             tl.store(to + 4 * D * BR, o, mask=known)
             KEPT += PLANES * D * BR

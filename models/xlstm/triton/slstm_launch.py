@@ -1,8 +1,8 @@
 """How the sLSTM kernels are launched: warps by head width, grids and arguments; nothing is timed or tuned here.
 
 Gate inputs are ``P H B T 4 D`` (directions, heads, sequences, tokens, gates, features) with any strides but those of the last two
-dimensions, which lie side by side; h is ``P H B T D``. What is kept for the backward pass is ``programs T planes D rows`` in
-float32: each program reads what it wrote.
+dimensions, which lie side by side; h is ``P H B T D``. What is kept for the backward pass is ``programs T planes
+D·rows`` in float32: each program reads what it wrote.
 """
 
 import math
@@ -61,7 +61,7 @@ def kept_like(x: Tensor) -> Tensor:
     """Room for what is kept of tokens, for gate inputs ``x``."""
     P, H, B, T, _, D = x.shape
     rows = SCANS[padded(D)].rows
-    return x.new_empty(P * H * -(-B // rows), T, PLANES.value, D, rows, dtype=torch.float32)
+    return x.new_empty(P * H * -(-B // rows), T, PLANES.value, D * rows, dtype=torch.float32)
 
 
 def partial_sums(h: Tensor) -> tuple[Tensor, Tensor]:

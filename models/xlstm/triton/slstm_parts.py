@@ -14,7 +14,7 @@ work asynchronously: a fence and a wait for each of eight products, one after th
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.parts import base, stride
+from models.xlstm.triton.parts import LOG2E, base, stride
 
 PLANES = tl.constexpr(5)
 """What the forward keeps of a token: r before it, α, σ(−f), tanh z, σ(o)."""
@@ -95,7 +95,42 @@ def product(left, x, W: tl.constexpr, BR: tl.constexpr, DOT: tl.constexpr):
 
 
 @triton.jit
+def kept_at(feature, D: tl.constexpr, W: tl.constexpr, BR: tl.constexpr):
+    """Offsets of a tile in a plane, only ever read by the program that wrote it.
+
+    As one warp has the results of products, ``BR/2 D 2``, it writes them, and exchanges nothing; several would, through shared
+    memory, and for ``D BR`` they do within each of them.
+    """
+    sequence = columns(BR)
+    if W == 1:
+        return sequence // 2 * (2 * D) + feature * 2 + sequence % 2
+    else:
+        return feature * BR + sequence
+
+
+@triton.jit
+def reciprocal(x):
+    """1 / x for x ≥ 1, 0 at infinity: a division asks whether it must scale, which a fifth of the instructions would be for."""
+    root = tl.rsqrt(x)
+    return root * root
+
+
+@triton.jit
 def sigmoid(x):
-    """1 / (1 + exp(−x)), without overflow."""
-    e = tl.exp(-tl.abs(x))
-    return tl.where(x >= 0, 1.0, e) / (1.0 + e)
+    """1 / (1 + exp(−x)); exp may be infinite."""
+    return reciprocal(1.0 + tl.exp2(x * -LOG2E))
+
+
+@triton.jit
+def log2_sigmoid(f):
+    """log₂ σ(f) and σ(−f), from e = exp(−|f|): min(f, 0) log₂ e − log₂(1 + e), whose polynomial is exact to 2e-7 of itself."""
+    e = tl.exp2(tl.abs(f) * -LOG2E)
+    p = e * 0.00754897809 - 0.0425662436
+    p = p * e + 0.112854861
+    p = p * e - 0.197117835
+    p = p * e + 0.275640875
+    p = p * e - 0.358408332
+    p = p * e + 0.480692953
+    p = p * e - 0.721340179
+    p = p * e + 1.44269502
+    return tl.minimum(f, 0.0) * LOG2E - p * e, tl.where(f >= 0, e, 1.0) * reciprocal(1.0 + e)
