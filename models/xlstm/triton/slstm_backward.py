@@ -24,6 +24,7 @@ from models.xlstm.triton.slstm_parts import (
     PLANES,
     columns,
     features,
+    four,
     kept_at,
     matrix,
     mine,
@@ -43,10 +44,11 @@ def slstm_backward(
     block, head, direction = mine(inner, heads, BR)
     place, feature, later = direction * heads + head, features(W), columns(16 * W)
     dtype = DX.dtype.element_ty
-    known = (feature < D) & (columns(BR) < BR)
-    inside = known & (block * BR + columns(BR) < inner)
+    known, rest = (feature < D) & (columns(BR) < BR), block * BR + columns(BR) < inner
+    gate, every = (tl.arange(0, 4 * W) // W)[:, None, None], (tl.arange(0, 4 * W) % W * 16)[:, None, None]
+    every += tl.arange(0, 16)[None, :, None]
     dh_at, dh_step = tile_at(sdh, block, head, direction, feature, inner, heads, tokens, reversed_from, BR, UNIT)
-    dx_at, dx_step = tile_at(sdx, block, head, direction, feature, inner, heads, tokens, reversed_from, BR, UNIT)
+    dx_at, dx_step = tile_at(sdx, block, head, direction, gate * D + every, inner, heads, tokens, reversed_from, BR, UNIT)
     KEPT += tl.program_id(0).to(tl.int64) * tokens * (PLANES * D * BR)
     plane, token = kept_at(feature, D, W, BR), tl.full((), PLANES * D * BR, tl.int64)
     of, there, size = later * D + feature, (later < D) & (feature < D), D * D
@@ -62,7 +64,7 @@ def slstm_backward(
         closing = tl.load(at + 2 * D * BR, mask=known, other=0.0)
         z = tl.load(at + 3 * D * BR, mask=known, other=0.0)
         o = tl.load(at + 4 * D * BR, mask=known, other=0.0)
-        d = streamed(DH + t * dh_step + dh_at, inside, ones) + mixed
+        d = streamed(DH + t * dh_step + dh_at, known & rest, ones) + mixed
         left, new = 1.0 - share, z - r
         do = (d * (r + share * new) * (o * (1.0 - o))).to(dtype)
         dr += d * o
@@ -74,11 +76,7 @@ def slstm_backward(
         dr *= left
         mixed = product(from_o, do, W, BR, DOT) + product(from_z, dz, W, BR, DOT)
         mixed += product(from_i, di, W, BR, DOT) + product(from_f, df, W, BR, DOT)
-        to = DX + t * dx_step + dx_at
-        tl.store(to, di, mask=inside)
-        tl.store(to + D, df, mask=inside)
-        tl.store(to + 2 * D, dz, mask=inside)
-        tl.store(to + 3 * D, do, mask=inside)
+        tl.store(DX + t * dx_step + dx_at, four(di, df, dz, do, W, BR), mask=(every < D) & rest)
 
 
 @triton.jit

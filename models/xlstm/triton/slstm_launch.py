@@ -34,8 +34,8 @@ class ScanTile:
 
 
 SCANS: dict[int, ScanTile] = {
-    16: ScanTile(8, 1, 4),
-    32: ScanTile(8, 2, 4),
+    16: ScanTile(8, 1, 6),
+    32: ScanTile(8, 2, 5),
     64: ScanTile(8, 4, 4),
     128: ScanTile(8, 8, 4),
 }
