@@ -6,6 +6,8 @@ D·rows`` in float32: each program reads what it wrote.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -44,6 +46,23 @@ SCANS: dict[int, ScanTile] = {
 TOGETHER = 64
 """Pairs of sequence and token that the product for the recurrent matrix's gradient takes at once."""
 
+_override: list[ScanTile] = []
+
+
+@contextmanager
+def using(tile: ScanTile) -> Iterator[None]:
+    """Within this context every scan is launched as ``tile`` says, forward and backward alike: for benchmarks."""
+    _override.append(tile)
+    try:
+        yield
+    finally:
+        _override.pop()
+
+
+def scan_tile(width: int) -> ScanTile:
+    """Of a head width."""
+    return _override[-1] if _override else SCANS[padded(width)]
+
 
 class Scan(NamedTuple):
     """What all kernels of one cell are told.
@@ -60,7 +79,7 @@ class Scan(NamedTuple):
 def kept_like(x: Tensor) -> Tensor:
     """Room for what is kept of tokens, for gate inputs ``x``."""
     P, H, B, T, _, D = x.shape
-    rows = SCANS[padded(D)].rows
+    rows = scan_tile(D).rows
     return x.new_empty(P * H * -(-B // rows), T, PLANES.value, D * rows, dtype=torch.float32)
 
 
@@ -103,7 +122,7 @@ def _told(h: Tensor, scan: Scan) -> tuple[int, int, int, int]:
 
 def _programs(h: Tensor) -> int:
     P, H, B, _, D = h.shape
-    return P * H * -(-B // SCANS[padded(D)].rows)
+    return P * H * -(-B // scan_tile(D).rows)
 
 
 def _strides(x: Tensor) -> tuple[int, int, int, int]:
@@ -114,7 +133,7 @@ def _strides(x: Tensor) -> tuple[int, int, int, int]:
 
 def _options(h: Tensor, flag: str | None, value: bool, *streams: Tensor) -> dict[str, Any]:
     D = h.shape[-1]
-    tile = SCANS[padded(D)]
+    tile = scan_tile(D)
     unit = math.gcd(16, *(step for x in streams for step in _strides(x)))
     options: dict[str, Any] = {"D": D, "W": padded(D) // 16, "BR": tile.rows, "UNIT": unit, "DOT": "ieee", "STAGES": tile.stages}
     if flag is not None:
