@@ -13,6 +13,7 @@ from models.xlstm.block import CELL_EPS
 from models.xlstm.kernels import kernel, mistakes, settle
 from models.xlstm.probe import Case
 from models.xlstm.settings import Activation, BiasInit, BlockSettings, BlockType
+from models.xlstm.slstm_kernels import settle_slstm
 from models.xlstm.stack import Stage, kinds_of
 from utils.errors import demand
 
@@ -122,7 +123,9 @@ class XLSTMUNetConfig(BackboneConfig):
         return tuple(dict.fromkeys(cfg.mlstm_inner // self.mlstm_num_heads for cfg in map(self.block, self.widths)))
 
     def settle(self, device: str, dtype: str) -> None:
-        """Find out which kernels compute the mLSTM of a run; see :func:`models.xlstm.kernels.settle`."""
+        """Find out which kernels compute the cells of a run; see :func:`models.xlstm.kernels.settle`."""
+        if BlockType.slstm in kinds_of(self.block_type, self.block_mix, self.n_layers):
+            settle_slstm(self.kernels, [width // self.slstm_num_heads for width in self.widths], device, dtype)
         if self._heads:
             settle(self.kernels, Case(self._heads, self.chunk_size, self.gate_soft_cap, CELL_EPS, device, dtype))
 
@@ -171,7 +174,7 @@ class XLSTMUNet(Backbone):
         self.unfold = nn.ModuleList([nn.Linear(cfg.expand * w, p * w) for p, w in zip(self.pool, widths, strict=False)])
         self.up = nn.ModuleList([stage(width) for width in widths[:-1]])
         self.norm = nn.LayerNorm(cfg.d_model, eps=cfg.norm_eps)
-        self._chosen = ""
+        self._chosen = "triton: our Triton kernels, as asked" if cfg.kernels == "triton" else ""
         if BlockType.mlstm in kinds:
             self._chosen = kernel(cfg.kernels, chunk=cfg.chunk_size, soft_cap=cfg.gate_soft_cap, eps=CELL_EPS).chosen
 
@@ -217,7 +220,7 @@ class XLSTMUNet(Backbone):
         return layers
 
     def describe(self) -> str:
-        """Which kernels compute the mLSTM, and why."""
+        """Which kernels compute the cells, and why; where there is only sLSTM and only its native cell, nothing."""
         return self._chosen
 
     def cannot_stream(self) -> str | None:

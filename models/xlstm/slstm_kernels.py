@@ -1,12 +1,12 @@
 """Which code computes the sLSTM over whole sequences: ours in PyTorch everywhere, our Triton kernels where they are asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from models.xlstm.slstm import SLSTMState, slstm
-from models.xlstm.triton.available import too_wide, why_not
+from models.xlstm.triton.available import interpreted, too_wide, why_not
 from utils.errors import ConfigError
 
 SLSTMCell = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -31,6 +31,27 @@ def slstm_cell(name: str, width: int) -> SLSTMCell:
     from models.xlstm.triton.slstm_op import slstm_triton  # only where there is Triton
 
     return slstm_triton
+
+
+def settle_slstm(name: str, widths: Sequence[int], device: str, dtype: str) -> None:
+    """Refuse what a run asks of the sLSTM cell and cannot have, before data is touched; see :func:`models.xlstm.kernels.settle`.
+
+    Args:
+        name: of a backend.
+        widths: of the heads.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        dtype: of the gate inputs: ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        ConfigError: the Triton kernels were asked for and cannot run there, or not at these widths.
+    """
+    if name != "triton":
+        return
+    reason = why_not() or too_wide(max(widths), getattr(torch, dtype))
+    if reason is None and device != "cuda" and not interpreted():
+        reason = f"the run is on device '{device}' and these kernels need CUDA: trainer.accelerator, or kernels=native"
+    if reason is not None:
+        raise ConfigError([f"kernels = 'triton': {reason}"])
 
 
 def native(x: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from models.contracts import BACKBONES
 from models.xlstm.settings import BlockSettings, BlockType
 from models.xlstm.slstm_block import SLSTMBlock
 from models.xlstm.slstm_kernels import native, slstm_cell
@@ -59,3 +60,20 @@ def test_heads_that_do_not_fit_the_chip_are_refused_before_anything_is_built():
     assert [wrong.startswith(text) for wrong in cfg.mistakes(BlockType.slstm)] == [True]
     assert cfg.mistakes(BlockType.mlstm) == []
     assert BlockSettings(width=1024, slstm_num_heads=8, kernels="triton").mistakes(BlockType.mixed) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "text"),
+    [
+        ("cpu", "bfloat16", "the run is on device 'cpu' and these kernels need CUDA"),
+        ("cuda", "float32", "sLSTM heads of 128 features in float32: at most 64"),
+    ],
+)
+def test_a_run_that_cannot_have_it_is_refused_before_data_is_touched(monkeypatch, device, dtype, text):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr("models.xlstm.slstm_kernels.why_not", lambda: None)
+    cfg = BACKBONES.settings({"_name_": "xlstm-unet", "block_type": "slstm", "kernels": "triton"})
+    with pytest.raises(ConfigError, match=text):
+        cfg.settle(device, dtype)
+    BACKBONES.settings({"_name_": "xlstm-unet", "block_type": "slstm"}).settle(device, dtype)
+    BACKBONES.settings({"_name_": "xlstm-unet", "block_type": "slstm", "kernels": "triton"}).settle("cuda", "bfloat16")

@@ -56,7 +56,7 @@ def slstm_backward(
     from_z, from_o = matrix(R, place, 2 * size, of, there, D, dtype), matrix(R, place, 3 * size, of, there, D, dtype)
     ones, mixed = unit_matrices(W, dtype), tl.zeros((W, 16, BR), tl.float32)
     dr, dl = tl.zeros((W, 16, BR), tl.float32), tl.zeros((W, 16, BR), tl.float32)
-    for j in tl.range(0, tokens, num_stages=STAGES):
+    for j in tl.range(0, tokens, num_stages=STAGES):  # pyright: ignore[reportGeneralTypeIssues]
         t = tokens - 1 - j
         at = KEPT + t * token + plane
         r = tl.load(at, mask=known, other=0.0)

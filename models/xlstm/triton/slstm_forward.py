@@ -61,7 +61,7 @@ def slstm_forward(
     bias_z, bias_o = gate_bias(BIAS, place, 2, feature, D), gate_bias(BIAS, place, 3, feature, D)
     ones, h = unit_matrices(W, dtype), tl.zeros((W, 16, BR), dtype)
     r, n, m = tl.zeros((W, 16, BR), tl.float32), tl.zeros((W, 16, BR), tl.float32), tl.full((W, 16, BR), EMPTY, tl.float32)
-    for t in tl.range(0, tokens, num_stages=STAGES):
+    for t in tl.range(0, tokens, num_stages=STAGES):  # pyright: ignore[reportGeneralTypeIssues]
         at = X + t * x_step + x_at
         i = (streamed(at, inside, ones) + bias_i + product(to_i, h, W, BR, DOT)) * LOG2E
         f = streamed(at + D, inside, ones) + bias_f + product(to_f, h, W, BR, DOT)

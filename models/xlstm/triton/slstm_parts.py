@@ -56,13 +56,13 @@ def tile_at(strides, block, head, direction, feature, inner, heads, tokens, reve
 
 
 @triton.jit
-def matrix(R, place, gate: tl.constexpr, at, inside, D: tl.constexpr, like):
+def matrix(R, place, gate, at, inside, D: tl.constexpr, like):
     """The D × D numbers of a gate, at offsets ``at`` from the gate's first; zero beyond the head."""
     return tl.load(R + (place.to(tl.int64) * (4 * D * D) + gate) + at, mask=inside, other=0.0).to(like)
 
 
 @triton.jit
-def gate_bias(bias, place, gate: tl.constexpr, feature, D: tl.constexpr):
+def gate_bias(bias, place, gate, feature, D: tl.constexpr):
     """Of a gate, zero beyond the head."""
     return tl.load(bias + place * (4 * D) + gate * D + feature, mask=feature < D, other=0.0).to(tl.float32)
 
