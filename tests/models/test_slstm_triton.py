@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from models.contracts import BACKBONES
+from models.backbones.xlstm_unet import XLSTMUNetConfig
 from models.xlstm.settings import BlockSettings, BlockType
 from models.xlstm.slstm_block import SLSTMBlock
 from models.xlstm.slstm_kernels import native, slstm_cell
@@ -72,8 +72,8 @@ def test_heads_that_do_not_fit_the_chip_are_refused_before_anything_is_built():
 def test_a_run_that_cannot_have_it_is_refused_before_data_is_touched(monkeypatch, device, dtype, text):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr("models.xlstm.slstm_kernels.why_not", lambda: None)
-    cfg = BACKBONES.settings({"_name_": "xlstm-unet", "block_type": "slstm", "kernels": "triton"})
+    cfg = XLSTMUNetConfig(block_type=BlockType.slstm, kernels="triton")
     with pytest.raises(ConfigError, match=text):
         cfg.settle(device, dtype)
-    BACKBONES.settings({"_name_": "xlstm-unet", "block_type": "slstm"}).settle(device, dtype)
-    BACKBONES.settings({"_name_": "xlstm-unet", "block_type": "slstm", "kernels": "triton"}).settle("cuda", "bfloat16")
+    cfg.settle("cuda", "bfloat16")
+    XLSTMUNetConfig(block_type=BlockType.slstm).settle(device, dtype)
