@@ -5,10 +5,9 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from models.backbones.xlstm_unet import XLSTMUNetConfig
 from models.xlstm.settings import BlockSettings, BlockType
 from models.xlstm.slstm_block import SLSTMBlock
-from models.xlstm.slstm_kernels import native, slstm_cell
+from models.xlstm.slstm_kernels import native, settle_slstm, slstm_cell
 from models.xlstm.triton import available
 from utils.errors import ConfigError
 
@@ -72,8 +71,7 @@ def test_heads_that_do_not_fit_the_chip_are_refused_before_anything_is_built():
 def test_a_run_that_cannot_have_it_is_refused_before_data_is_touched(monkeypatch, device, dtype, text):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr("models.xlstm.slstm_kernels.why_not", lambda: None)
-    cfg = XLSTMUNetConfig(block_type=BlockType.slstm, kernels="triton")
     with pytest.raises(ConfigError, match=text):
-        cfg.settle(device, dtype)
-    cfg.settle("cuda", "bfloat16")
-    XLSTMUNetConfig(block_type=BlockType.slstm).settle(device, dtype)
+        settle_slstm("triton", (32, 128), device, dtype)
+    settle_slstm("native", (32, 500), device, dtype)
+    settle_slstm("triton", (32, 128), "cuda", "bfloat16")
