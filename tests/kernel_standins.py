@@ -14,7 +14,6 @@ def make(name, chunk, soft_cap, eps):
     return {
         "sound": lambda: partial(mlstm, chunk=chunk, soft_cap=soft_cap, eps=eps),
         "aborts": lambda: lambda *x: os.abort(),
-        "exits": lambda: lambda *x: os._exit(3),
         "hangs": lambda: lambda *x: time.sleep(600),
         "raises": lambda: _raise,
         "wrong": lambda: lambda *x: mlstm(*x, chunk=chunk, soft_cap=None, eps=eps) * torch.linspace(1, 1.2, x[0].shape[-1]),

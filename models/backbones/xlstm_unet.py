@@ -124,10 +124,12 @@ class XLSTMUNetConfig(BackboneConfig):
 
     def settle(self, device: str, dtype: str) -> None:
         """Find out which kernels compute the cells of a run; see :func:`models.xlstm.kernels.settle`."""
-        if BlockType.slstm in kinds_of(self.block_type, self.block_mix, self.n_layers):
-            settle_slstm(self.kernels, [width // self.slstm_num_heads for width in self.widths], device, dtype)
-        if self._heads:
-            settle(self.kernels, Case(self._heads, self.chunk_size, self.gate_soft_cap, CELL_EPS, device, dtype))
+        slstm: tuple[int, ...] = ()
+        if self.kernels == "triton" and BlockType.slstm in kinds_of(self.block_type, self.block_mix, self.n_layers):
+            slstm = tuple(dict.fromkeys(width // self.slstm_num_heads for width in self.widths))
+            settle_slstm(self.kernels, slstm, device, dtype)
+        if self._heads or slstm:
+            settle(self.kernels, Case(self._heads, self.chunk_size, self.gate_soft_cap, CELL_EPS, device, dtype, slstm))
 
     def block(self, width: int) -> BlockSettings:
         """Settings of a block at ``width``. Each is its own chain (NX-AI's stack of one block), which sets initial values"""

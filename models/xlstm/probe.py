@@ -24,7 +24,9 @@ from utils.checkpoint import versions
 ENVIRONMENT = "WAVEXLSTM_PROBED"
 """Variable that holds what is known: JSON of key to reason, the empty string for a backend that works."""
 SOURCE = "models.xlstm.kernels:cell"
-"""``module:function`` of (name, chunk, soft_cap, eps) to a cell."""
+"""``module:function`` of (name, chunk, soft_cap, eps) to an mLSTM cell."""
+SLSTM = "models.xlstm.slstm_kernels:slstm_cell"
+"""The same of (name, width) to an sLSTM cell."""
 TIMEOUT = 600.0
 """Seconds. Five kernels a head width are compiled, tens of seconds on a busy machine; one that hangs never ends."""
 
@@ -34,12 +36,13 @@ class Case:
     """What a run would ask of a backend.
 
     Attributes:
-        widths: of the heads, in features.
+        widths: of the mLSTM's heads, in features.
         chunk: longest chunk, in tokens.
         soft_cap: bound of both gate pre-activations; None for none.
         eps: added to the normaliser.
         device: ``cpu``, ``cuda`` or ``mps``.
         dtype: of q, k, v: ``float32``, ``bfloat16`` or ``float16``.
+        slstm: widths of the sLSTM's heads, where the backend computes that as well.
     """
 
     widths: tuple[int, ...]
@@ -48,21 +51,22 @@ class Case:
     eps: float = 1e-6
     device: str = "cpu"
     dtype: str = "float32"
+    slstm: tuple[int, ...] = ()
 
 
-def verdict(name: str, case: Case, *, source: str = SOURCE, timeout: float = TIMEOUT) -> str | None:
+def verdict(name: str, case: Case, *, source: str = SOURCE, slstm: str = SLSTM, timeout: float = TIMEOUT) -> str | None:
     """What is wrong with a backend, in words; None where it computes this case.
 
     Args:
-        name: of the backend, handed to ``source``.
+        name: of the backend, handed to both sources.
         case: sizes, device and dtype.
-        source: see :data:`SOURCE`.
+        source, slstm: see :data:`SOURCE` and :data:`SLSTM`.
         timeout: seconds after which the child is ended.
     """
     known: dict[str, str] = json.loads(os.environ.get(ENVIRONMENT, "{}"))
-    key = json.dumps([name, source, *dataclasses.asdict(case).values(), *_machine(case)])
+    key = json.dumps([name, source, slstm, *dataclasses.asdict(case).values(), *_machine(case)])
     if key not in known:
-        known[key] = _tried(name, case, source, timeout)
+        known[key] = _tried(name, case, (source, slstm), timeout)
         os.environ[ENVIRONMENT] = json.dumps(known)
     return known[key] or None
 
@@ -74,9 +78,9 @@ def _machine(case: Case) -> list[str]:
     return [platform.node(), gpu, *(installed[package] for package in ("torch", "triton", "mlstm_kernels"))]
 
 
-def _tried(name: str, case: Case, source: str, timeout: float) -> str:
+def _tried(name: str, case: Case, sources: tuple[str, str], timeout: float) -> str:
     """Ask a child process; its output goes to files, as a compiler it leaves behind would hold a pipe open for ever."""
-    request = {"name": name, "source": source, "case": dataclasses.asdict(case)}
+    request = {"name": name, "sources": sources, "case": dataclasses.asdict(case)}
     with tempfile.TemporaryDirectory() as folder:
         answer, said = Path(folder) / "answer", Path(folder) / "said"
         with said.open("w") as output:

@@ -1,20 +1,24 @@
 """The child process of a probe: one backend, forward and backward, against the float64 recurrence, between guard zones.
 
-``python -m models.xlstm.probe_child '{"name": …, "source": "module:function", "case": {…}}' ANSWER`` writes what is wrong to the
-file ANSWER, nothing where all is well. Whatever else ends it is the answer too: see :mod:`probe`.
+``python -m models.xlstm.probe_child '{"name": …, "sources": ["module:function", …], "case": {…}}' ANSWER`` writes what is wrong
+to the file ANSWER, nothing where all is well. Whatever else ends it is the answer too: see :mod:`probe`.
 """
 
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.xlstm import slstm_kernels
 from models.xlstm.fence import Fence
 from models.xlstm.mlstm import Form, mlstm
 from models.xlstm.probe import Case
@@ -23,54 +27,82 @@ BOUNDS = {"float32": 5e-3, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative error of h and of each gradient, after the head norm. Rounding stays below a third of it (TF32 products included);
 code that is wrong is off by its own size. How exact kernels are is for tests to say."""
 HEADS = 2
-Cell = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-NAMES = ("h", "the gradient of q", "the gradient of k", "the gradient of v", "the gradient of i", "the gradient of f")
+Cell = Callable[..., Tensor]
 
 
-def examine(cell: Cell, case: Case) -> str:
+@dataclass(frozen=True)
+class Problem:
+    """Something to compute.
+
+    Attributes:
+        what: in words, of the answer.
+        cell: under test.
+        reference: the same, slowly, for float64.
+        inputs: of both, on the device and in the dtypes of the run.
+        names: of the inputs.
+    """
+
+    what: str
+    cell: Cell
+    reference: Cell
+    inputs: Sequence[Tensor]
+    names: str
+
+
+def examine(problem: Problem, bound: float) -> str:
     """What is wrong with a cell, in words; the empty string where nothing is."""
-    for width in case.widths:
-        for tokens in (case.chunk + case.chunk // 2 + 1, 7):  # a chunk and a ragged one behind it; less than a chunk
-            wrong = _examine(cell, case, width, tokens)
-            if wrong:
-                return f"{wrong}, at head width {width} and {tokens} tokens in {case.dtype}"
-    return ""
-
-
-def _examine(cell: Cell, case: Case, width: int, tokens: int) -> str:
-    given = _inputs(case, width, tokens)
     fence = Fence()
-    x = [fence.around(a).requires_grad_() for a in given]
+    x = [fence.around(a).requires_grad_() for a in problem.inputs]
     with fence.up():
-        got = _answers(cell, x)
-    if case.device == "cuda":
+        got = _answers(problem.cell, x)
+    if x[0].is_cuda:
         torch.cuda.synchronize()
     torn = fence.broken()
     if torn:
-        return f"it writes outside of its tensors: {torn}"
-    exact = [a.double().cpu().requires_grad_() for a in given]
-    expected = _answers(lambda *a: mlstm(*a, form=Form.recurrent, soft_cap=case.soft_cap, eps=case.eps), exact)
-    worst, name = max(zip(_errors(got, expected), NAMES, strict=True), key=lambda pair: (pair[0] != pair[0], pair[0]))
-    if worst <= BOUNDS[case.dtype]:
+        return f"it writes outside of its tensors: {torn}, {problem.what}"
+    expected = _answers(problem.reference, [a.detach().double().cpu().requires_grad_() for a in problem.inputs])
+    names = ["h", *(f"the gradient of {name}" for name in problem.names.split())]
+    worst, name = max(zip(_errors(got, expected), names, strict=True), key=lambda pair: (pair[0] != pair[0], pair[0]))
+    if worst <= bound:
         return ""
-    return f"its numbers are wrong: {name} is off by {worst:.2g} of its size ({BOUNDS[case.dtype]:g} is allowed)"
+    return f"its numbers are wrong: {name} is off by {worst:.2g} of its size ({bound:g} is allowed), {problem.what}"
 
 
-def _inputs(case: Case, width: int, tokens: int) -> list[Tensor]:
-    """q, k, v ``1 H T D``, gates ``1 H T`` with forget gates mostly open."""
-    gen = torch.Generator().manual_seed(0)
-    qkv = [torch.randn(1, HEADS, tokens, width, generator=gen).to(getattr(torch, case.dtype)) for _ in range(3)]
-    gates = [torch.randn(1, HEADS, tokens, generator=gen) * 2 + shift for shift in (0.0, 3.0)]
+def mlstm_problems(cell: Cell, case: Case) -> Iterator[Problem]:
+    """Every head width, with a chunk and a ragged one behind it, and with less than a chunk; forget gates mostly open."""
+    reference = partial(mlstm, form=Form.recurrent, soft_cap=case.soft_cap, eps=case.eps)
+    for width in case.widths:
+        for tokens in (case.chunk + case.chunk // 2 + 1, 7):
+            gen = torch.Generator().manual_seed(0)
+            qkv = [_random(gen, case, 1, HEADS, tokens, width).to(getattr(torch, case.dtype)) for _ in range(3)]
+            gates = [2 * _random(gen, case, 1, HEADS, tokens) + shift for shift in (0.0, 3.0)]
+            what = f"at head width {width} and {tokens} tokens in {case.dtype}"
+            yield Problem(what, cell, reference, [*qkv, *gates], "q k v i f")
+
+
+def slstm_problems(make: Callable[[int], Cell], case: Case) -> Iterator[Problem]:
+    """Every head width of the sLSTM, two directions' weights."""
+    for width in case.slstm:
+        gen = torch.Generator().manual_seed(0)
+        x = _random(gen, case, 2, HEADS, 1, 9, 4, width).to(getattr(torch, case.dtype))
+        recurrent = 0.3 * width**-0.5 * _random(gen, case, 2, HEADS, width, 4, width)
+        bias = _random(gen, case, 2, HEADS, 4, width)
+        what = f"at sLSTM head width {width} in {case.dtype}"
+        yield Problem(what, make(width), slstm_kernels.native, [x, recurrent, bias], "x R b")
+
+
+def _random(gen: torch.Generator, case: Case, *shape: int) -> Tensor:
+    """Normal numbers on the case's device, the first of its kind or that of this rank."""
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if case.device == "cuda" else case.device
-    return [a.to(device) for a in (*qkv, *gates)]
+    return torch.randn(shape, generator=gen).to(device)
 
 
-def _answers(cell: Cell, x: list[Tensor]) -> list[Tensor]:
+def _answers(cell: Cell, x: Sequence[Tensor]) -> list[Tensor]:
     """h after the head norm, and the gradients of its product with fixed random numbers."""
     h = cell(*x)
     normed = F.layer_norm(h.to(torch.promote_types(h.dtype, torch.float32)), h.shape[-1:], eps=1e-6)
     pull = torch.randn(normed.shape, generator=torch.Generator().manual_seed(1)).to(normed)
-    return [normed, *torch.autograd.grad(normed, x, pull)]
+    return [normed, *torch.autograd.grad(normed, list(x), pull)]
 
 
 def _errors(got: list[Tensor], expected: list[Tensor]) -> list[float]:
@@ -84,15 +116,30 @@ def main(request: str, answer: Path) -> None:
     """Examine, and write the answer."""
     torch.set_num_threads(1)
     asked = json.loads(request)
-    case = Case(**{**asked["case"], "widths": tuple(asked["case"]["widths"])})
-    module, _, function = asked["source"].partition(":")
+    values: dict[str, Any] = asked["case"]
+    case = Case(**{**values, "widths": tuple(values["widths"]), "slstm": tuple(values["slstm"])})
+    name, bound = asked["name"], BOUNDS[case.dtype]
     try:
-        cell = getattr(import_module(module), function)(asked["name"], case.chunk, case.soft_cap, case.eps)
-        wrong = examine(cell, case)
+        found = [examine(problem, bound) for problem in problems(name, asked["sources"], case)]
+        wrong = next((text for text in found if text), "")
     except Exception as error:  # noqa: BLE001 - whatever a foreign kernel raises is the answer
         text = " ".join(str(error).split())
         wrong = f"it raises {type(error).__name__}: {text[:300]}"
     answer.write_text(wrong)
+
+
+def problems(name: str, sources: Sequence[str], case: Case) -> Iterator[Problem]:
+    """All of a case, with the cells that the sources give."""
+    if case.widths:
+        yield from mlstm_problems(_named(sources[0])(name, case.chunk, case.soft_cap, case.eps), case)
+    if case.slstm:
+        yield from slstm_problems(partial(_named(sources[1]), name), case)
+
+
+def _named(source: str) -> Callable[..., Cell]:
+    """The function that ``module:function`` names."""
+    module, _, function = source.partition(":")
+    return getattr(import_module(module), function)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ import pytest
 import torch
 from composing import composed
 
-from models.xlstm import kernels, peers
+from models.backbones import xlstm_unet
+from models.xlstm import kernels, peers, slstm_kernels
 from models.xlstm.block import MLSTMBlock
 from models.xlstm.kernels import kernel, mistakes, settle
 from models.xlstm.mlstm import mlstm
 from models.xlstm.probe import Case
-from models.xlstm.settings import BlockSettings
+from models.xlstm.settings import BlockSettings, BlockType
 from tasks import build
 from utils.errors import ConfigError
 
@@ -90,6 +91,21 @@ class TestNames:
     def test_the_known_remedy_is_said_where_the_compiler_aborts(self, on_a_gpu):
         with pytest.raises(ConfigError, match=r"SIGABRT; where Triton 3.6 aborts on it, DISABLE_LLVM_OPT=1"):
             settle("chunkwise--triton_xl_chunk", GPU, aborts)
+
+    @pytest.mark.parametrize(
+        ("block_type", "name", "widths"),
+        [
+            ("slstm", "triton", ((), (32, 64, 128))),
+            ("mixed", "triton", ((64, 128, 256), (32, 64, 128))),
+            ("mixed", "chunkwise--triton_xl_chunk", ((64, 128, 256), ())),
+        ],
+    )
+    def test_a_backbone_has_every_head_width_of_both_cells_probed(self, on_a_gpu, monkeypatch, block_type, name, widths):
+        asked = []
+        monkeypatch.setattr(slstm_kernels, "why_not", lambda: None)
+        monkeypatch.setattr(xlstm_unet, "settle", lambda name, case: asked.append((name, case)))
+        xlstm_unet.XLSTMUNetConfig(block_type=BlockType(block_type), kernels=name).settle("cuda", "bfloat16")
+        assert asked == [(name, Case(widths[0], device="cuda", dtype="bfloat16", slstm=widths[1]))]
 
     def test_compiled_kernels_are_refused_for_a_cpu_run(self, on_a_gpu, monkeypatch):
         monkeypatch.delenv("TRITON_INTERPRET", raising=False)

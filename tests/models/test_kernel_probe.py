@@ -6,9 +6,8 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from kernel_standins import make
 
-from models.xlstm import probe, probe_child
+from models.xlstm import probe, probe_child, slstm_kernels
 from models.xlstm.probe import Case, verdict
 
 SOURCE = "kernel_standins:make"
@@ -24,12 +23,12 @@ def _nothing_known(monkeypatch):
     ("name", "timeout", "said"),
     [
         ("aborts", 120, "its probe was killed by SIGABRT"),
-        ("hangs", 5, "its probe did not end within 5 s"),
-        ("exits", 120, "its probe ended with exit code 3"),
+        ("hangs", 3.5, "its probe did not end within 3.5 s"),
     ],
 )
 def test_what_ends_a_process_ends_the_childs(name, timeout, said):
     assert verdict(name, SMALL, source=SOURCE, timeout=timeout).startswith(said)
+    assert probe._ended(3) == "ended with exit code 3"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_what_ends_a_process_ends_the_childs(name, timeout, said):
 )
 def test_what_a_process_survives_is_told(name, said, tmp_path):
     """What the child does, without the child."""
-    request = {"name": name, "source": SOURCE, "case": vars(SMALL)}
+    request = {"name": name, "sources": [SOURCE, probe.SLSTM], "case": vars(SMALL)}
     probe_child.main(json.dumps(request), tmp_path / "answer")
     found = (tmp_path / "answer").read_text()
     assert found.startswith(said) if said else found == ""
@@ -58,8 +57,15 @@ def test_what_a_process_survives_is_told(name, said, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_bounds_let_the_rounding_of_each_dtype_pass(dtype):
-    case = Case((16, 44), chunk=32, dtype=dtype)
-    assert probe_child.examine(make("sound", 32, 15.0, 1e-6), case) == ""
+    case = Case((16, 44), chunk=32, dtype=dtype, slstm=(8, 12))
+    for problem in probe_child.problems("sound", (SOURCE, probe.SLSTM), case):
+        assert probe_child.examine(problem, probe_child.BOUNDS[dtype]) == ""
+
+
+def test_an_slstm_that_is_wrong_is_told():
+    case = Case((), slstm=(8,))
+    (problem,) = probe_child.slstm_problems(lambda width: lambda x, R, b: slstm_kernels.native(x, R, b.detach() + 0 * b), case)
+    assert probe_child.examine(problem, 0.005).startswith("its numbers are wrong: the gradient of b is off by 1 of its size")
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="no Triton on this platform")
@@ -67,8 +73,9 @@ def test_the_interpreter_is_a_working_candidate_and_is_asked_once(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     asked, start = [], probe.subprocess.Popen
     monkeypatch.setattr(probe.subprocess, "Popen", lambda *args, **given: asked.append(args) or start(*args, **given))
-    assert verdict("triton", SMALL) is None
-    assert verdict("triton", SMALL) is None
+    both = Case((16,), chunk=16, slstm=(8,))
+    assert verdict("triton", both) is None
+    assert verdict("triton", both) is None
     assert len(asked) == 1
 
 
