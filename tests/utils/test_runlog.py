@@ -54,6 +54,7 @@ class TestFolder:
         run.config["logger"]["tensorboard"] = True
         fit(run)
         assert OmegaConf.to_container(OmegaConf.load(place / "config.yaml")) == run.config
+        assert (place / "config.yaml").read_text().startswith("# kernels  kernels=native, since this is a test\n")
         curves = read(place / "metrics.csv")
         assert curves["train/loss"][0] == list(range(2, 25, 2))
         assert curves["val/accuracy"][0] == [6, 12, 18, 24]
