@@ -199,4 +199,4 @@ def obstacle(name: str, case: Case, ask: Verdict = verdict) -> str | None:
     found = ask(name, case)
     if found is None:
         return None
-    return f"{found}; {peer.hint if peer is not None and peer.hint else 'kernels=native runs everywhere'}"
+    return f"{found}; {peers.remedy(found) if peer is not None else 'kernels=native runs everywhere'}"

@@ -25,7 +25,12 @@ from models.xlstm.triton.available import interpreted
 PREFIX = "mlstm_kernels:"
 """In front of a name: the same backend."""
 _CONSTANT = "its backward holds the normaliser constant, which the head norm behind it makes good"
-_XL_HINT = "where Triton 3.6 aborts on it, DISABLE_LLVM_OPT=1 in the environment helps; kernels=native runs everywhere"
+_REMEDIES = {
+    "SIGABRT": "where Triton 3.6 aborts while it compiles, DISABLE_LLVM_OPT=1 in the environment helps",
+    "block_ptr": "these kernels are written for a Triton before 3.9",
+    "block pointers": "these kernels are written for a Triton before 3.9",
+}
+"""What helps, by words of what went wrong."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,6 @@ class Peer:
         constant: its backward holds the normaliser constant.
         padded: it takes lengths that are multiples of the chunk only.
         widest: head it takes, 0 for any.
-        hint: what helps where the probe fails.
     """
 
     name: str
@@ -46,13 +50,12 @@ class Peer:
     constant: bool = False
     padded: bool = False
     widest: int = 0
-    hint: str = ""
 
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer("chunkwise--triton_xl_chunk", compiles=True, constant=True, padded=True, hint=_XL_HINT),
+        Peer("chunkwise--triton_xl_chunk", compiles=True, constant=True, padded=True),
         Peer("chunkwise--triton_limit_chunk", compiles=True, constant=True, padded=True),
         Peer("chunkwise--native_autograd", padded=True),
         Peer("chunkwise--native_custbw", constant=True, padded=True),
@@ -113,6 +116,12 @@ def why_not(peer: Peer) -> str | None:
     if not torch.cuda.is_available() and not interpreted():
         return "no CUDA device is found; kernels=native runs everywhere"
     return None
+
+
+def remedy(found: str) -> str:
+    """What to do where a probe found this."""
+    known = next((text for words, text in _REMEDIES.items() if words in found or words.capitalize() in found), "")
+    return f"{known}; kernels=native runs everywhere" if known else "kernels=native runs everywhere"
 
 
 def line(peer: Peer) -> str:

@@ -89,8 +89,15 @@ class TestNames:
             settle(name, GPU, aborts)
 
     def test_the_known_remedy_is_said_where_the_compiler_aborts(self, on_a_gpu):
-        with pytest.raises(ConfigError, match=r"SIGABRT; where Triton 3.6 aborts on it, DISABLE_LLVM_OPT=1"):
+        with pytest.raises(
+            ConfigError, match=r"SIGABRT; where Triton 3.6 aborts while it compiles, DISABLE_LLVM_OPT=1 .*=native"
+        ):
             settle("chunkwise--triton_xl_chunk", GPU, aborts)
+        with pytest.raises(
+            ConfigError, match=r"has no attribute 'make_block_ptr'; these kernels are written for a Triton before"
+        ):
+            settle("chunkwise--triton_xl_chunk", GPU, lambda name, case: "it raises X: has no attribute 'make_block_ptr'")
+        assert peers.remedy("its probe did not end within 600 s") == "kernels=native runs everywhere"
 
     @pytest.mark.parametrize(
         ("block_type", "name", "widths"),
