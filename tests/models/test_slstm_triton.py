@@ -40,6 +40,14 @@ class TestCompiled:
 
         assert all(usage(call).programs >= 1 for call in slstm_calls(width, 100, torch.float32, batch=3))
 
+    @pytest.mark.parametrize(("tokens", "batch"), [(1, 1), (7, 9)])
+    def test_arguments_that_are_one_compile_as_well(self, tokens, batch):
+        """Triton compiles an argument of 1 as a constant, which is another program."""
+        from models.xlstm.triton.resources import slstm_calls, usage
+
+        for call in slstm_calls(12, tokens, batch=batch):
+            assert usage(call).spills == 0
+
 
 def test_other_backends_keep_the_native_cell():
     assert all(slstm_cell(name, 500) is native for name in ("auto", "native", "recurrent"))

@@ -1,5 +1,6 @@
-"""The mLSTM cell as our own Triton kernels, forward and backward.
+"""The mLSTM and sLSTM cells as our own Triton kernels, forward and backward.
 
 Only :mod:`available` may be imported on a machine without Triton. Reading order: op, launch, parts, gate_kernels,
-forward_kernel, backward_kernels; resources compiles them without a GPU.
+forward_kernel, backward_kernels; slstm_op, slstm_launch, slstm_parts, slstm_forward, slstm_backward; resources compiles all of
+them without a GPU.
 """
