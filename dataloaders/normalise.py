@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dataloaders.batch import Batch
+from dataloaders.past import scaled_by_past
 from utils.errors import demand
 
 
@@ -20,6 +21,8 @@ class Normalise(str, Enum):
     """Its largest absolute value."""
     none = "none"
     """Nothing: counts without their offset."""
+    running = "running"
+    """Mean and std of the samples so far, one counting exp(−age / window): all that a live stream can know."""
 
 
 class Missing(str, Enum):
@@ -39,7 +42,7 @@ class PrepareConfig:
     """How raw windows become input; the settings of every source start with these."""
 
     normalise: Normalise = Normalise.std
-    """Each component, after its mean is removed, is divided by: its std, its peak, or none."""
+    """Each component, after its mean is removed, is divided by: its std, its peak, or none; running: mean and std so far."""
     missing: Missing = Missing.copy
     """A missing, constant or wholly non-finite component becomes: a copy of the first live one, or zeros."""
     bits: int = 0
@@ -80,6 +83,8 @@ def prepare(batch: Batch, cfg: PrepareConfig) -> tuple[Batch, dict[str, Tensor]]
     unit, live = _centre(wave, inside, count, live)
     if cfg.bits:
         wave = mu_law(wave, cfg.bits)
+    if cfg.normalise is Normalise.running:
+        wave = scaled_by_past(wave, inside, memory=wave.shape[2])
     wave.mul_(_factor(wave, unit, count, cfg.normalise) * live[:, :, None].float())
     if cfg.normalise is Normalise.none:
         wave.clamp_(-_LARGEST, _LARGEST)
@@ -144,6 +149,8 @@ def _factor(wave: Tensor, unit: Tensor, count: Tensor, how: Normalise) -> Tensor
     """What ``B C L`` waves in units of half their range are multiplied by, ``B C 1``; a zero divisor is 1."""
     if how is Normalise.none:
         return unit
+    if how is Normalise.running:
+        return torch.ones_like(unit)
     if how is Normalise.peak:
         divisor = torch.maximum(-wave.amin(2, keepdim=True), wave.amax(2, keepdim=True))
     else:

@@ -1,8 +1,9 @@
 """The preparation of windows (:mod:`normalise`) for a record that has no end: statistics of the past alone, in constant memory.
 
 A window is demeaned and scaled by statistics of its whole, which on a live stream are not known. Here they are those of the past,
-a sample weighted by exp(−age / memory), from the first sample on. A network sees amplitudes that are not quite those it was
-trained on: an onset arrives on the scale of the noise before it, where a window would have scaled it by its own coda.
+a sample weighted by exp(−age / memory), from the first sample on. That is how ``dataset.normalise=running`` prepares windows. A
+network that was trained with another sees amplitudes it does not know: an onset arrives on the scale of the noise before it,
+where a window would have scaled it by its own coda.
 """
 
 import math
@@ -13,10 +14,9 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from dataloaders.normalise import Missing, Normalise, PrepareConfig
+from dataloaders.past import ROUNDING
 from utils.errors import DataError
 
-ROUNDING = 1e-12
-"""Share of the mean square below which a variance is nothing but rounding: the component is constant."""
 Values = NDArray[np.float64]
 
 
@@ -93,7 +93,7 @@ class RunningPreparation:
         """What samples are divided by, ``N C``."""
         if self.cfg.normalise is Normalise.none:
             return np.ones_like(centred)
-        if self.cfg.normalise is Normalise.std:
+        if self.cfg.normalise is not Normalise.peak:
             return np.sqrt(variance)
         rise = np.arange(1, len(centred) + 1)[:, None] / self.memory
         with np.errstate(divide="ignore"):  # log 0 is −∞, which no maximum keeps

@@ -81,7 +81,9 @@ def test_no_fault_reaches_the_network(faults, seed, how, missing, bits):
 
 
 @settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 2**31), how=st.sampled_from(Normalise), length=st.integers(2, 100))
+@given(
+    seed=st.integers(0, 2**31), how=st.sampled_from([Normalise.std, Normalise.peak, Normalise.none]), length=st.integers(2, 100)
+)
 def test_equals_float64(seed, how, length):
     rng = np.random.default_rng(seed)
     wave = ((rng.normal(size=(2, 100, 3)) + 100 * rng.normal()) * 10.0 ** rng.integers(-6, 6)).astype(np.float32)

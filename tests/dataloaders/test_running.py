@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataloaders.normalise import Missing, Normalise, PrepareConfig
+from dataloaders.batch import raw_batch
+from dataloaders.normalise import Missing, Normalise, PrepareConfig, prepare
 from dataloaders.running import RunningPreparation
 from utils.errors import DataError
 
@@ -26,7 +28,8 @@ def by_hand(wave, how, memory):
         weight, total, squares = fade * weight + 1, fade * total + x, fade * squares + x * x
         mean = total / weight
         peak = max(fade * peak, abs(x - mean))
-        spread = {Normalise.std: math.sqrt(max(squares / weight - mean**2, 0)), Normalise.peak: peak, Normalise.none: 1.0}[how]
+        std = math.sqrt(max(squares / weight - mean**2, 0))
+        spread = {Normalise.std: std, Normalise.running: std, Normalise.peak: peak, Normalise.none: 1.0}[how]
         out.append((x - mean) / spread if spread else 0.0)
     return np.array(out)
 
@@ -95,3 +98,23 @@ def test_a_record_without_a_sample_is_zero():
 def test_levels_of_a_windows_peak_are_refused():
     with pytest.raises(DataError, match=r"bits = 8: mu-law levels are relative to a window's peak"):
         RunningPreparation(PrepareConfig(bits=8), 50)
+
+
+@given(st.integers(0, 1000), st.integers(2, 300), st.booleans())
+@settings(deadline=None, max_examples=20)
+def test_windows_normalised_as_running_are_what_a_stream_from_their_start_is(seed, samples, gap):
+    wave = record(samples, seed)
+    if gap and samples > 20:
+        wave[10:15] = np.nan
+    cfg = PrepareConfig(normalise=Normalise.running)
+    window, _ = prepare(raw_batch(torch.from_numpy(wave[None]).float()), cfg)
+    expected = RunningPreparation(cfg, samples)(wave.astype(np.float32))
+    np.testing.assert_allclose(window.wave[0].numpy(), expected, atol=2e-3)  # offsets have eaten digits of float32 windows
+
+
+def test_what_comes_later_changes_nothing_in_a_running_window():
+    wave = torch.from_numpy(record(200)[None]).float()
+    onset = 49 * (wave - wave.mean(1, keepdim=True))
+    other = torch.cat([wave[:, :120], (wave + onset)[:, 120:]], 1)
+    a, b = (prepare(raw_batch(x), PrepareConfig(normalise=Normalise.running))[0].wave[:, :120] for x in (wave, other))
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
