@@ -60,8 +60,9 @@ def stream(model: WaveModule | str, memory: float | None = None) -> "LiveStream"
         while True:
             probabilities = live.feed(next_samples)  # N 3 raw counts in, M 3 of P, S, noise out
 
-    For networks that see no later tokens: ``python train.py experiment=xlstm/small model.use_unet=false
-    model.bidirectional=false`` trains such a picker. Mean and scale are those of the past, which differs from training windows.
+    For networks that see no later tokens, and whose training windows were normalised by the past alone, as a stream is:
+    ``python train.py experiment=xlstm/small model.use_unet=false model.bidirectional=false dataset.normalise=running`` trains
+    such a picker. Windows normalised otherwise are warned of: picks are lost.
 
     Args:
         model: from :func:`load`, or the path of a checkpoint.

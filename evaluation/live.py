@@ -1,16 +1,23 @@
 """A trained network on a live stream: raw samples in as they come, predictions out as soon as they can be known."""
 
+import warnings
 from typing import final
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from dataloaders.normalise import Normalise
 from dataloaders.running import RunningPreparation
 from models.streaming import held
 from tasks.build import load_trained
 from tasks.module import WaveModule
 from utils.errors import CheckpointError, DataError
+
+UNLIKE = (
+    "this network was trained with dataset.normalise={}, from the whole of each window, which a live stream cannot know: it will "
+    "miss picks. Train it with dataset.normalise=running"
+)
 
 
 @final
@@ -18,8 +25,8 @@ class LiveStream:
     """One station's stream through a network, in constant memory; pieces of any lengths give the same predictions.
 
     Up to rounding these are the predictions for the whole stream as one window of prepared samples. Preparation is
-    :class:`dataloaders.running.RunningPreparation`, with statistics of the past alone: not that of the windows the network was
-    trained on, whose mean and scale are those of their whole.
+    :class:`dataloaders.running.RunningPreparation`, with statistics of the past alone: that of training windows where they were
+    normalised so (``dataset.normalise=running``). A network trained on others is warned of: it meets amplitudes it never saw.
 
     Args:
         model: from :func:`wavexlstm.load`, or the path of a checkpoint. One that sees no later tokens: ``model=xlstm-unet`` with
@@ -45,6 +52,8 @@ class LiveStream:
         self.given = 0
         """Samples whose prediction was given out."""
         self._picks = module.config["task"]["_name_"] == "phase_pick"
+        if module.prepare_cfg.normalise is not Normalise.running:
+            warnings.warn(UNLIKE.format(module.prepare_cfg.normalise.value), stacklevel=2)
         self._prepare = RunningPreparation(module.prepare_cfg, round(memory * self.rate) if memory else module.spec["samples"])
         weight = next(self._network.parameters())
         self._like = weight.new_zeros(1, 0, module.prepare_cfg.d_data)

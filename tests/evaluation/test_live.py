@@ -11,7 +11,13 @@ from tasks import build
 from utils import checkpoint
 from utils.errors import CheckpointError, DataError
 
-ONE_WAY = ["model.use_unet=false", "model.bidirectional=false", "model.n_layers=2"]
+ONE_WAY = [
+    "model.use_unet=false",
+    "model.bidirectional=false",
+    "model.n_layers=2",
+    "dataset=synthetic",
+    "dataset.normalise=running",
+]
 
 
 def module(*overrides):
@@ -25,7 +31,7 @@ def module(*overrides):
 
 @pytest.fixture(scope="module")
 def picker():
-    return module("experiment=xlstm/small", "model.block_type=mixed", *ONE_WAY, "dataset=synthetic")
+    return module("experiment=xlstm/small", "model.block_type=mixed", *ONE_WAY)
 
 
 def record(samples):
@@ -57,7 +63,7 @@ def test_a_live_picker_gives_what_one_window_gives(picker):
 
 
 def test_a_checkpoint_of_a_next_sample_model_streams(tmp_path):
-    made = module("experiment=xlstm/small", *ONE_WAY, "task=autoregressive", "loss=mse", "decoder=linear", "dataset=synthetic")
+    made = module("experiment=xlstm/small", *ONE_WAY, "task=autoregressive", "loss=mse", "decoder=linear")
     content = {"state_dict": made.state_dict(), checkpoint.KEY: checkpoint.record(made.config, made.spec)}
     torch.save(content, tmp_path / "model.ckpt")
     live = wavexlstm.stream(str(tmp_path), memory=1.0)
@@ -75,6 +81,11 @@ def test_a_checkpoint_of_a_next_sample_model_streams(tmp_path):
 def test_a_model_that_cannot_is_refused_with_the_reason(overrides, reason):
     with pytest.raises(CheckpointError, match=rf"this model cannot run on a live stream\. {reason}"):
         wavexlstm.stream(module(*overrides))
+
+
+def test_a_model_of_windows_normalised_by_their_whole_is_warned_of():
+    with pytest.warns(UserWarning, match=r"trained with dataset\.normalise=peak, .* Train it with dataset\.normalise=running"):
+        wavexlstm.stream(module("experiment=xlstm/small", *ONE_WAY, "dataset.normalise=peak"))
 
 
 def test_samples_of_another_shape_are_refused(picker):
