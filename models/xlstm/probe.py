@@ -74,8 +74,9 @@ def verdict(name: str, case: Case, *, source: str = SOURCE, slstm: str = SLSTM, 
 def _machine(case: Case) -> list[str]:
     """What an answer holds for, as an environment can travel to another machine."""
     installed = versions()
-    gpu = torch.cuda.get_device_name() if case.device == "cuda" else os.environ.get("TRITON_INTERPRET", "")
-    return [platform.node(), gpu, *(installed[package] for package in ("torch", "triton", "mlstm_kernels"))]
+    gpu = torch.cuda.get_device_name() if case.device == "cuda" else ""
+    ways = [os.environ.get(name, "") for name in ("TRITON_INTERPRET", "DISABLE_LLVM_OPT")]
+    return [platform.node(), gpu, *ways, *(installed[package] for package in ("torch", "triton", "mlstm_kernels"))]
 
 
 def _tried(name: str, case: Case, sources: tuple[str, str], timeout: float) -> str:
@@ -95,15 +96,18 @@ def _tried(name: str, case: Case, sources: tuple[str, str], timeout: float) -> s
         try:
             code = child.wait(timeout)
         except subprocess.TimeoutExpired:
-            _end(child)
             return f"its probe did not end within {timeout:g} s"
+        finally:  # Ctrl-C included, which a session of its own does not hear
+            _end(child)
         if answer.is_file():
             return answer.read_text()
         return f"its probe {_ended(code)}{_last_line(said)}"
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
-    """The child, and the compilers it started where there are process groups."""
+    """The child where it still runs, with the compilers it started where there are process groups."""
+    if child.poll() is not None:
+        return
     if os.name == "posix":
         os.killpg(child.pid, signal.SIGKILL)
     else:
