@@ -43,7 +43,8 @@ def calls(width: int, tokens: int, sequences: int) -> list[Call]:
 def tiles(width: int) -> list[ScanTile]:
     """All that might be worth trying."""
     most = max(1, padded(width) // 16)
-    return [ScanTile(r, w, s) for r, w, s in product((8, 16, 32), (1, 2, 4, 8), (2, 4, 6, 8)) if most // 2 <= w <= most * r // 8]
+    every = product((8, 16, 32), (1, 2, 4, 8), (2, 4, 6), (True, False))
+    return [ScanTile(r, w, s, ahead) for r, w, s, ahead in every if most // 2 <= w <= most * r // 8]
 
 
 def tried(shape: tuple[int, int, int], tile: ScanTile, repeats: int) -> dict[str, float]:
@@ -69,11 +70,12 @@ def main() -> None:
     for text in args.shapes:
         width, tokens, sequences = map(int, text.split("x"))
         shape = (width, tokens, sequences)
-        used = tried(shape, scan_tile(width), args.repeats)
+        used = tried(shape, scan_tile(width, torch.bfloat16), args.repeats)
         results = [(tile, tried(shape, tile, args.repeats)) for tile in tiles(width)]
         print(f"\n{text}", flush=True)
         for name in ("slstm_forward", "slstm_backward", "recurrent_gradient"):
-            print(f"  {name:20}in use {used.get(name, float('nan')):8.3f}   {scan_tile(width) if 'slstm' in name else ''}")
+            now = scan_tile(width, torch.bfloat16) if "slstm" in name else ""
+            print(f"  {name:20}in use {used.get(name, float('nan')):8.3f}   {now}")
             ranked = sorted(((t[name], tile) for tile, t in results if name in t), key=lambda pair: pair[0])
             for best, tile in ranked[: args.top if "slstm" in name else 0]:
                 print(f"  {'':26} {best:8.3f}   {tile}")

@@ -36,9 +36,21 @@ from models.xlstm.triton.slstm_parts import (
 
 
 @triton.jit
+def factors(at, known, D: tl.constexpr, BR: tl.constexpr):
+    """What is multiplied on the way back: σ(o), and d or dr for do, dz, ds, (α, 1 − α), and dL and dr for df."""
+    r, share = tl.load(at, mask=known, other=0.0), tl.load(at + D * BR, mask=known, other=0.0)
+    closing = tl.load(at + 2 * D * BR, mask=known, other=0.0)
+    z, o = tl.load(at + 3 * D * BR, mask=known, other=0.0), tl.load(at + 4 * D * BR, mask=known, other=0.0)
+    left, new = 1.0 - share, z - r
+    to_s = new * (share * left)
+    return o, (r + share * new) * (o * (1.0 - o)), share * (1.0 - z * z), to_s, share, left, left * closing, to_s * closing
+
+
+@triton.jit
 def slstm_backward(
     DH, R, KEPT, DX, sdh, sdx, inner, heads, tokens, reversed_from,
     D: tl.constexpr, W: tl.constexpr, BR: tl.constexpr, UNIT: tl.constexpr, DOT: tl.constexpr, STAGES: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the gate inputs; arguments as in the forward, but R is ``P H 4 D D`` (gate, its feature, previous output)."""
     block, head, direction = mine(inner, heads, BR)
@@ -56,24 +68,26 @@ def slstm_backward(
     from_z, from_o = matrix(R, place, 2 * size, of, there, D, dtype), matrix(R, place, 3 * size, of, there, D, dtype)
     ones, mixed = unit_matrices(W, dtype), tl.zeros((W, 16, BR), tl.float32)
     dr, dl = tl.zeros((W, 16, BR), tl.float32), tl.zeros((W, 16, BR), tl.float32)
+    if AHEAD:
+        dh = streamed(DH + (tokens - 1) * dh_step + dh_at, known & rest, ones)
+        o, to_o, to_z, to_s, share, left, to_f, from_s = factors(KEPT + (tokens - 1) * token + plane, known, D, BR)
     for j in tl.range(0, tokens, num_stages=STAGES):  # pyright: ignore[reportGeneralTypeIssues]
         t = tokens - 1 - j
-        at = KEPT + t * token + plane
-        r = tl.load(at, mask=known, other=0.0)
-        share = tl.load(at + D * BR, mask=known, other=0.0)
-        closing = tl.load(at + 2 * D * BR, mask=known, other=0.0)
-        z = tl.load(at + 3 * D * BR, mask=known, other=0.0)
-        o = tl.load(at + 4 * D * BR, mask=known, other=0.0)
-        d = streamed(DH + t * dh_step + dh_at, known & rest, ones) + mixed
-        left, new = 1.0 - share, z - r
-        do = (d * (r + share * new) * (o * (1.0 - o))).to(dtype)
+        if not AHEAD:
+            dh = streamed(DH + t * dh_step + dh_at, known & rest, ones)
+            o, to_o, to_z, to_s, share, left, to_f, from_s = factors(KEPT + t * token + plane, known, D, BR)
+        d = dh + mixed
+        do = (d * to_o).to(dtype)
         dr += d * o
-        dz = (dr * share * (1.0 - z * z)).to(dtype)
-        ds = dr * new * (share * left)
+        dz, ds = (dr * to_z).to(dtype), dr * to_s
         di = (ds + dl * share).to(dtype)
+        df = (dl * to_f - dr * from_s).to(dtype)
         dl = dl * left - ds
-        df = (dl * closing).to(dtype)
         dr *= left
+        if AHEAD:
+            before = tl.maximum(t - 1, 0)
+            dh = streamed(DH + before * dh_step + dh_at, known & rest, ones)
+            o, to_o, to_z, to_s, share, left, to_f, from_s = factors(KEPT + before * token + plane, known, D, BR)
         mixed = product(from_o, do, W, BR, DOT) + product(from_z, dz, W, BR, DOT)
         mixed += product(from_i, di, W, BR, DOT) + product(from_f, df, W, BR, DOT)
         tl.store(DX + t * dx_step + dx_at, four(di, df, dz, do, W, BR), mask=(every < D) & rest)

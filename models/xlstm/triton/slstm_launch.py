@@ -28,20 +28,25 @@ class ScanTile:
         rows: sequences of a program.
         warps: of a program; 16 features of all gates each.
         stages: tokens in flight, the one that is worked on included.
+        ahead: make what a token needs and no other token decides while the one before is worked on: for registers.
     """
 
     rows: int
     warps: int
     stages: int
+    ahead: bool = True
 
 
-SCANS: dict[int, ScanTile] = {
+HALF: dict[int, ScanTile] = {
     16: ScanTile(8, 1, 6),
     32: ScanTile(8, 2, 5),
     64: ScanTile(8, 4, 4),
-    128: ScanTile(8, 8, 4),
+    128: ScanTile(8, 8, 4, ahead=False),
 }
-"""Padded head width to tiles."""
+"""16-bit operands: padded head width to tiles, chosen for no spills (benchmarks/NOTES.md)."""
+
+WIDE: dict[int, ScanTile] = {width: ScanTile(8, max(1, width // 16), 4, ahead=False) for width in (16, 32, 64)}
+"""float32 operands. Not ahead: the compiler of Triton 3.9 aborts on it (an assertion of LLVM's SLPVectorizer)."""
 
 TOGETHER = 64
 """Pairs of sequence and token that the product for the recurrent matrix's gradient takes at once."""
@@ -59,9 +64,11 @@ def using(tile: ScanTile) -> Iterator[None]:
         _override.pop()
 
 
-def scan_tile(width: int) -> ScanTile:
-    """Of a head width."""
-    return _override[-1] if _override else SCANS[padded(width)]
+def scan_tile(width: int, dtype: torch.dtype) -> ScanTile:
+    """Of a head width and the dtype of its gate inputs."""
+    if _override:
+        return _override[-1]
+    return (WIDE if dtype is torch.float32 else HALF)[padded(width)]
 
 
 class Scan(NamedTuple):
@@ -79,7 +86,7 @@ class Scan(NamedTuple):
 def kept_like(x: Tensor) -> Tensor:
     """Room for what is kept of tokens, for gate inputs ``x``."""
     P, H, B, T, _, D = x.shape
-    rows = scan_tile(D).rows
+    rows = scan_tile(D, x.dtype).rows
     return x.new_empty(P * H * -(-B // rows), T, PLANES.value, D * rows, dtype=torch.float32)
 
 
@@ -122,7 +129,7 @@ def _told(h: Tensor, scan: Scan) -> tuple[int, int, int, int]:
 
 def _programs(h: Tensor) -> int:
     P, H, B, _, D = h.shape
-    return P * H * -(-B // scan_tile(D).rows)
+    return P * H * -(-B // scan_tile(D, h.dtype).rows)
 
 
 def _strides(x: Tensor) -> tuple[int, int, int, int]:
@@ -133,9 +140,17 @@ def _strides(x: Tensor) -> tuple[int, int, int, int]:
 
 def _options(h: Tensor, flag: str | None, value: bool, *streams: Tensor) -> dict[str, Any]:
     D = h.shape[-1]
-    tile = scan_tile(D)
+    tile = scan_tile(D, h.dtype)
     unit = math.gcd(16, *(step for x in streams for step in _strides(x)))
-    options: dict[str, Any] = {"D": D, "W": padded(D) // 16, "BR": tile.rows, "UNIT": unit, "DOT": "ieee", "STAGES": tile.stages}
+    options: dict[str, Any] = {
+        "D": D,
+        "W": padded(D) // 16,
+        "BR": tile.rows,
+        "UNIT": unit,
+        "DOT": "ieee",
+        "STAGES": tile.stages,
+        "AHEAD": tile.ahead,
+    }
     if flag is not None:
         options[flag] = value
     return {**options, "num_warps": tile.warps}
