@@ -34,11 +34,15 @@ class TestCompiled:
             assert used.older or used.wgmma, used
             assert not (used.wgmma and "slstm" in used.kernel), "scans must not take the matrix instructions that are waited for"
 
-    @pytest.mark.parametrize("width", [3, 16, 64])
-    def test_float32_compiles_and_fits(self, width):
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize(
+        ("width", "dtype"),
+        [(3, torch.float32), (16, torch.float32), (64, torch.float32), (12, torch.float16), (128, torch.float16)],
+    )
+    def test_other_dtypes_and_inference_compile_and_fit(self, width, dtype, training):
         from models.xlstm.triton.resources import slstm_calls, usage
 
-        assert all(usage(call).programs >= 1 for call in slstm_calls(width, 100, torch.float32, batch=3))
+        assert all(usage(call).programs >= 1 for call in slstm_calls(width, 100, dtype, batch=3, training=training))
 
     @pytest.mark.parametrize(("tokens", "batch"), [(1, 1), (7, 9)])
     def test_arguments_that_are_one_compile_as_well(self, tokens, batch):

@@ -108,11 +108,15 @@ def calls(width: int, tokens: int, dtype: torch.dtype = torch.bfloat16, soft_cap
     return forward + backward_calls((q, k, v, i, f), h, stats, dh, (dq, dk, dv, di, df), cell)
 
 
-def slstm_calls(width: int, tokens: int, dtype: torch.dtype = torch.bfloat16, batch: int = 64) -> list[Call]:
-    """All launches of forward and backward of the sLSTM, for two directions of four heads."""
+def slstm_calls(
+    width: int, tokens: int, dtype: torch.dtype = torch.bfloat16, batch: int = 64, *, training: bool = True
+) -> list[Call]:
+    """All launches of the sLSTM, for two directions of four heads: forward and backward, or a forward that keeps nothing."""
     x, dx = (torch.zeros(2, 4, batch, tokens, 4, width, dtype=dtype) for _ in range(2))
     h, dh = (torch.zeros(2, batch, tokens, 4, width, dtype=dtype).permute(0, 3, 1, 2, 4) for _ in range(2))
-    recurrent, bias, scan = torch.zeros(2, 4, width, 4, width), torch.zeros(2, 4, 4, width), Scan(1, True)
+    recurrent, bias, scan = torch.zeros(2, 4, width, 4, width), torch.zeros(2, 4, 4, width), Scan(1, training)
     kept = kept_like(x)
     forward = slstm_forward_calls(x, recurrent, bias, h, kept, scan)
+    if not training:
+        return forward
     return forward + slstm_backward_calls(dh, recurrent, h, kept, dx, partial_sums(h), scan)
