@@ -17,17 +17,17 @@ def compare(T, D, reversed_from=1, after=head_norm, **how):
 
 
 @given(
-    st.integers(1, 16), st.sampled_from([3, 4, 16, 20]), st.integers(1, 2), st.integers(1, 9), st.integers(1, 2),
+    st.integers(1, 12), st.sampled_from([3, 4, 16, 20]), st.integers(1, 2), st.integers(1, 9), st.integers(1, 2),
     st.integers(0, 2), st.integers(0, 99),
 )  # fmt: skip
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=4)
 def test_it_is_the_recurrence(T, D, H, B, P, reversed_from, seed):
     got = compare(T, D, reversed_from, P=P, H=H, B=B, seed=seed)
     assert got[0] < 2e-6
     assert max(got) < 2e-5
 
 
-@pytest.mark.parametrize(("T", "D", "B"), [(1, 16, 1), (80, 16, 1), (9, 44, 9), (5, 64, 2), (3, 33, 1)])
+@pytest.mark.parametrize(("T", "D", "B"), [(1, 16, 1), (50, 16, 1), (9, 44, 9), (5, 64, 2), (3, 33, 1)])
 def test_lengths_widths_and_batches_that_fill_no_tile(T, D, B):
     got = compare(T, D, B=B, after=lambda h: h)
     assert got[0] < 1e-6
@@ -77,7 +77,7 @@ def test_a_head_that_never_forgets_is_the_mean():
 
 
 def test_directions_in_one_call_are_two_calls():
-    x = inputs(13, 8, H=2, B=2)
+    x = inputs(9, 8, H=2, B=2)
     both = answers(lambda x: slstm_triton(*x, reversed_from=1), x)
     for p in range(2):
         alone = [a[p : p + 1].detach().requires_grad_() for a in x]
@@ -100,7 +100,7 @@ def test_no_token_sees_a_later_one():
 
 
 def test_twice_is_bitwise_the_same():
-    x = inputs(20, 20, B=3)
+    x = inputs(12, 20, B=3)
     for a, b in zip(*(answers(lambda x: slstm_triton(*x, reversed_from=1), x) for _ in range(2)), strict=True):
         assert torch.equal(a, b)
 
