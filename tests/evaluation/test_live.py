@@ -1,6 +1,7 @@
 """The public door to live streams: raw pieces in, predictions out."""
 
 import numpy as np
+import obspy
 import pytest
 import torch
 from composing import composed, spec_for
@@ -91,3 +92,18 @@ def test_a_model_of_windows_normalised_by_their_whole_is_warned_of():
 def test_samples_of_another_shape_are_refused(picker):
     with pytest.raises(DataError, match=r"samples have the shape \(3, 50\): must be N × 3"):
         wavexlstm.stream(picker).feed(np.zeros((3, 50)))
+
+
+@pytest.mark.data
+def test_ten_minutes_of_a_real_record_second_by_second(picker, real_set):
+    record = sorted(real_set.parent.glob("continuous/*.mseed"))[0]
+    traces = obspy.read(record)
+    wave = np.stack([traces.select(component=letter)[0].data[:60_000] for letter in "ZNE"], 1)
+    live = wavexlstm.stream(picker)
+    out = [live.feed(piece) for piece in np.array_split(wave, 600)]
+    got = np.concatenate([*out, live.finish()])
+    prepared = torch.from_numpy(RunningPreparation(picker.prepare_cfg, 512)(wave))[None]
+    with torch.inference_mode():
+        expected = picker.network(prepared)[0].softmax(-1).numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    assert live.memory_bytes < 100_000
