@@ -1,0 +1,46 @@
+"""The benchmark of a training step, at sizes of a test and on a CPU: every kind of arm trains, and the table tells what died."""
+
+import pytest
+
+from benchmarks import step_gpu
+from benchmarks.step_gpu import ARMS, Arguments, Objective, in_a_child, line, measure
+
+SMALL = ["encoder.width=8", "model.d_model=16", "model.n_layers=1", "loss.count=5"]
+
+
+def small(name, **changes):
+    settings = {"batches": [2], "samples": 512, "repeats": 2, "warm": 1, "device": "cpu", "overrides": SMALL} | changes
+    return Arguments(child=name, **settings)
+
+
+@pytest.mark.parametrize("name", ["native", "transformer-unet", "lstm"])
+def test_an_arm_is_measured(name, monkeypatch):
+    if name == "lstm":
+        monkeypatch.setattr(step_gpu, "swapped", lambda config, peer: {**config, "model": {"_name_": peer, "d_model": 8}})
+    args = small(name, objective=Objective.own if name == "native" else Objective.reconstruction, overrides=SMALL[:1])
+    if name == "native":
+        args.overrides = SMALL
+    found = measure(args)
+    assert len(found["times"]) == 2
+    assert found["parameters"] > 0
+    assert f"  {name} " in line(found, args, 4e12, 8e14)
+
+
+def test_an_arm_that_dies_says_why_and_takes_nothing_else_with_it():
+    found = in_a_child(small("triton"), "triton", 2)
+    assert found["died"] != 0
+    assert "died (1):" in line(found, small("triton"), 4e12, 8e14)
+
+
+def test_the_rate_is_windows_over_the_median_step():
+    args = small("native")
+    row = line({"arm": "native", "batch": 64, "parameters": 20e6, "times": [10.0, 20.0, 40.0]}, args, 4e12, 8e14)
+    assert row.split()[3] == "3,200"
+    floor = 64 / 0.02 * max(0.635e9 * 512 / 4096 / 4e12, 37e9 * 512 / 4096 / 8e14)
+    assert row.split()[7] == f"{floor:.0%}"
+
+
+def test_arms_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="must be among native, native-compiled"):
+        Arguments(arms=["nativ"])
+    assert all(arm.peer or arm.overrides for arm in ARMS.values())
