@@ -126,7 +126,8 @@ def picks(wave: NDArray, chance: NDArray, onsets: NDArray, phases: NDArray, *, r
     rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for number, b in enumerate(order.tolist()):
         top, below = rows[2 * number : 2 * number + 2]
-        _three(top, wave[b], wave[b], np.zeros(wave.shape[1], bool), rate)
+        nowhere = np.zeros(wave[b].shape, bool)
+        _three(top, wave[b], wave[b], nowhere, nowhere, rate)
         for phase, (name, color) in enumerate(zip("PS", PHASES, strict=True)):
             below.plot(time, chance[b, :, phase], color=color, lw=1.1, label=name)
             for onset in onsets[b][(onsets[b] >= 0) & (phases[b] == phase)]:
