@@ -10,9 +10,7 @@ output, errors that come out, and gaps that are gaps.
 """
 
 import asyncio
-import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -21,7 +19,6 @@ import seisbench.util as sbu
 import torch
 from numpy.typing import NDArray
 from obspy import Stream, Trace
-from seisbench.models import WaveformModel
 from torch import Tensor
 
 from dataloaders.batch import PICK_CLASSES, raw_batch
@@ -29,17 +26,15 @@ from dataloaders.normalise import PrepareConfig, prepare
 from dataloaders.sets.resample import RATE
 from evaluation.picker_options import CPU_BATCH, DOCUMENTED, GPU_BATCH, PickOptions, read_options
 from evaluation.picks import PickedPhase, peaks
-from evaluation.seisbench_files import locate
+from evaluation.seisbench_files import SavedModel
 from evaluation.sliding import Stack, Stacking, noise_in_gaps, offsets
 from evaluation.streams import Findings, Segment, segments, without_sparse_components
 from tasks.build import build_network, spec_from_record
-from utils.errors import CheckpointError, did_you_mean
+from utils.errors import CheckpointError
 from utils.registry import mistakes_in, typed
 
 PHASES = PICK_CLASSES[:2]
 """What is picked."""
-REQUIRES = "0.10.0"
-"""Oldest SeisBench an exported model asks for: the oldest this project installs with."""
 CITATION = "WaveXLSTM: phase picking with xLSTM networks. Cite the data the picker was trained on as well."
 """Default citation."""
 
@@ -62,7 +57,7 @@ def picks_on(segment: Segment, curve: NDArray[np.float32], thresholds: Mapping[s
 
 
 @final
-class WaveXLSTMPicker(WaveformModel):
+class WaveXLSTMPicker(SavedModel):
     """P and S with a network of this project; built from plain builtins, which SeisBench's JSON file holds.
 
     Args:
@@ -77,7 +72,7 @@ class WaveXLSTMPicker(WaveformModel):
         ConfigError: the parts are not those of this version.
     """
 
-    _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {**WaveformModel._annotate_args, **DOCUMENTED}
+    _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {**SavedModel._annotate_args, **DOCUMENTED}
     _stack_options = frozenset(how.value for how in Stacking)
 
     def __init__(
@@ -268,64 +263,3 @@ class WaveXLSTMPicker(WaveformModel):
     async def classify_async(self, stream: Stream, **kwargs: Any) -> sbu.ClassifyOutput:
         """:meth:`classify` in a thread."""
         return await asyncio.to_thread(self.classify, stream, **kwargs)
-
-    # Files
-
-    def save(self, path: str | Path, weights_docstring: str = "", version_str: str | None = None) -> None:
-        """Write ``<path>.json`` and ``<path>.pt`` (``.v<version_str>``): float32 on the CPU, wherever the model is."""
-        device, dtype = self.device, next(self.network.parameters()).dtype
-        try:
-            self.float().cpu()
-            super().save(path, weights_docstring, version_str)
-        finally:
-            self.to(device, dtype)
-        about, _ = self._get_weights_file_paths(path, version_str)
-        content = json.loads(about.read_text()) | {"seisbench_requirement": REQUIRES}
-        about.write_text(json.dumps(content, indent=2) + "\n")
-
-    @classmethod
-    def from_pretrained(cls, name: str, version_str: str = "latest", **kwargs: Any) -> "WaveXLSTMPicker":
-        """The model of that name in SeisBench's cache, where ``evaluation.export … cache=true`` writes. Nothing is downloaded.
-
-        Args:
-            name: of the model.
-            version_str: latest, or a version.
-            kwargs: SeisBench's ``update``, ``force``, ``wait_for_file``, without effect.
-
-        Raises:
-            CheckpointError: no such model; lists those that are there.
-        """
-        versions = cls.list_versions(name)
-        if not versions or version_str not in ("latest", *versions):
-            known = cls.list_pretrained()
-            raise CheckpointError(
-                f"{cls._model_path()}: no model '{name}'{f' of version {version_str}' if versions else ''}."
-                f"{did_you_mean(name, known)} It holds: {', '.join(known) or 'none'}. "
-                "Make one: python -m evaluation.export checkpoint=… output=… cache=true"
-            )
-        return super().from_pretrained(name, version_str)
-
-    @classmethod
-    def list_pretrained(cls, details: bool = False, remote: bool = True) -> list[str] | dict[str, str]:
-        """Models in SeisBench's cache, on request with their descriptions; ``remote`` is without effect: there are no others."""
-        return super().list_pretrained(details, remote=False)
-
-    @classmethod
-    def list_versions(cls, name: str, remote: bool = True) -> list[str]:
-        """Versions of a model in SeisBench's cache."""
-        return super().list_versions(name, remote=False)
-
-    @classmethod
-    def load(cls, path: str | Path, version_str: str | None = None, **kwargs: Any) -> "WaveXLSTMPicker":
-        """Load what :meth:`save` or ``evaluation.export`` wrote.
-
-        Args:
-            path: ``folder/name``, one of the two files, or a folder that holds one model.
-            version_str: None is the file without a version, else the newest.
-            kwargs: go to ``torch.load``.
-
-        Raises:
-            CheckpointError: no such model, or several in the folder.
-        """
-        base, version = locate(Path(path).expanduser(), version_str)
-        return super().load(base, version, **{"map_location": "cpu", "weights_only": True, **kwargs})
