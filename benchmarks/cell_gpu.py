@@ -14,10 +14,7 @@ gradient once: 12 passes over q, and the gates) at 4.3 TB/s and counted products
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -27,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.on_gpu import asked, captured, milliseconds
 from models.xlstm.mlstm import mlstm
 
 BYTES, FLOPS = 4.3e12, 790e12
@@ -90,35 +88,6 @@ def step(run: Run, x: list[Tensor], pull: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(run(*x), x, pull)
 
 
-def milliseconds(work: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Each repetition by events, the variants of the work in turns, after three rounds of warm-up."""
-    for _ in range(3):
-        for one in work:
-            one()
-    times = []
-    for j in range(repeats):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        work[j % len(work)]()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end))
-    return times
-
-
-def captured(work: Callable[[], object]) -> Callable[[], object]:
-    """The work as a CUDA graph."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        work()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
-
-
 def error(run: Run, x: list[Tensor]) -> float:
     """Relative error of the first sequence after the head norm."""
     h = run(*x)[:1].double()
@@ -150,23 +119,16 @@ def measure(name: str, shape: str, args: argparse.Namespace) -> dict:
 
 
 def in_children(args: argparse.Namespace) -> list[dict]:
-    """Every arm at every shape in a process of its own: a compiler that aborts takes nothing else with it."""
+    """Every arm at every shape in a process of its own."""
     results = []
     for shape in args.shapes:
         for name in args.arms:
             width, tokens = parsed(shape)
             if name in PEERS and (width & (width - 1) or tokens % 64):
                 continue
-            here = [sys.executable, "-m", "benchmarks.cell_gpu", "--child", name, "--shapes", shape]
-            command = [*here, "--rows", str(args.rows), "--repeats", str(args.repeats)]
+            words = ["--child", name, "--shapes", shape, "--rows", str(args.rows), "--repeats", str(args.repeats)]
             extra = {"DISABLE_LLVM_OPT": "1"} if name in PEERS else {}  # else their compilation aborts on Triton 3.6
-            done = subprocess.run(command, env={**os.environ, **extra}, capture_output=True, text=True, check=False)
-            lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-            last = done.stderr.strip().splitlines()[-1:] or [""]
-            results.append(
-                json.loads(lines[-1]) if lines else {"arm": name, "shape": shape, "died": done.returncode, "why": last[0]}
-            )
-            print(f"{shape} {name}: {'measured' if lines else f'died ({done.returncode}): {last[0][:150]}'}", flush=True)
+            results.append(asked("benchmarks.cell_gpu", words, {"shape": shape, "arm": name}, extra))
     return results
 
 

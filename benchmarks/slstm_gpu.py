@@ -14,8 +14,6 @@ the worst gradient, after the head norm, on the first eight sequences of 256 tok
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.cell_gpu import captured, milliseconds
+from benchmarks.on_gpu import asked, captured, milliseconds
 from models.xlstm.slstm_kernels import native
 
 SHAPES = [
@@ -112,14 +110,8 @@ def in_children(args: argparse.Namespace) -> list[dict]:
     for shape in args.shapes:
         for name in args.arms:
             repeats = str(args.repeats if name == "triton" else 3)
-            command = [sys.executable, "-m", "benchmarks.slstm_gpu", "--child", name, "--shapes", shape, "--repeats", repeats]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-            last = done.stderr.strip().splitlines()[-1:] or [""]
-            results.append(
-                json.loads(lines[-1]) if lines else {"arm": name, "shape": shape, "died": done.returncode, "why": last[0]}
-            )
-            print(f"{shape} {name}: {'measured' if lines else f'died ({done.returncode}): {last[0][:150]}'}", flush=True)
+            words = ["--child", name, "--shapes", shape, "--repeats", repeats]
+            results.append(asked("benchmarks.slstm_gpu", words, {"shape": shape, "arm": name}))
     return results
 
 

@@ -47,3 +47,41 @@ def errors(got, expected):
     sizes = [b.double().norm().item() for b in expected]
     least = 0.01 * max(sizes[1:])
     return [(a.double() - b.double()).norm().item() / max(n, least) for a, b, n in zip(got, expected, sizes, strict=True)]
+
+
+def demand_compiled_is_eager(cell, x, dynamic):
+    """Inductor takes the cell whole, with the same output and gradients to the rounding of half precision."""
+    run = torch.compile(lambda x: cell(x) * 2.0, fullgraph=True, dynamic=dynamic)
+    for a, b in zip(answers(run, x), answers(lambda x: cell(x) * 2.0, x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
+
+
+def demand_graph_replays(cell, x, fresh, pull):
+    """A CUDA graph of forward and backward at ``x``, replayed with other inputs in its place, gives what these give."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            torch.autograd.grad(cell(x), x, pull)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        h = cell(x)
+        grads = torch.autograd.grad(h, x, pull)
+    with torch.no_grad():
+        for a, b in zip(x, fresh, strict=True):
+            a.copy_(b)
+    graph.replay()
+    expected = cell(fresh)
+    assert torch.equal(h, expected)
+    for a, b in zip(grads, torch.autograd.grad(expected, fresh, pull), strict=True):
+        assert torch.equal(a, b)
+
+
+def demand_blocks_agree(blocks, x, *, atol):
+    """A block with Triton cells (the second) has the weights of a native one, its output and its gradients."""
+    blocks[1].load_state_dict(blocks[0].state_dict())
+    outs = [block(x) for block in blocks]
+    torch.testing.assert_close(outs[1], outs[0], rtol=1e-4, atol=atol)
+    grads = [torch.autograd.grad(out.square().sum(), list(block.parameters())) for out, block in zip(outs, blocks, strict=True)]
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-3, atol=1e-3)

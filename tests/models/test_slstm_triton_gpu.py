@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from slstm_cells import answers, inputs, reference, relative
+from slstm_cells import answers, inputs, poisoned, reference, relative
+from triton_cells import demand_compiled_is_eager, demand_graph_replays
 
 from models.xlstm.settings import BlockSettings
 from models.xlstm.slstm_block import SLSTMBlock
@@ -66,13 +67,6 @@ def test_runs_are_bitwise_equal(T, D):
 def test_nothing_is_read_or_written_outside(T, D, B):
     from models.xlstm.triton.slstm_launch import Scan, kept_like, partial_sums, slstm_backward_calls, slstm_forward_calls
 
-    def poisoned(x):
-        pads = [2] * (x.dim() - 2) + [0, 0]
-        around = x.new_full([n + 2 * p for n, p in zip(x.shape, pads, strict=True)], float("nan"))
-        inside = around[tuple(slice(p, p + n) for n, p in zip(x.shape, pads, strict=True))]
-        inside.copy_(x)
-        return inside, around
-
     x, recurrent, bias = (a.detach() for a in inputs(T, D, torch.bfloat16, "cuda", H=2, B=B))
     (x, _), (h, around_h), (dx, around_dx) = poisoned(x), poisoned(x[..., 0, :] * torch.nan), poisoned(x * torch.nan)
     dh, scan = poisoned(torch.randn_like(h))[0], Scan(1, True)
@@ -91,34 +85,12 @@ def test_nothing_is_read_or_written_outside(T, D, B):
 @pytest.mark.parametrize("dynamic", [False, None])
 def test_compiled_is_eager(dynamic):
     for T in (64, 90):
-        x = inputs(T, 16, torch.bfloat16, "cuda", B=5, H=2)
-        run = torch.compile(lambda x: cell(x) * 2.0, fullgraph=True, dynamic=dynamic)
-        for a, b in zip(answers(run, x), answers(lambda x: cell(x) * 2.0, x), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
+        demand_compiled_is_eager(cell, inputs(T, 16, torch.bfloat16, "cuda", B=5, H=2), dynamic)
 
 
 def test_a_cuda_graph_replays_forward_and_backward():
-    x = inputs(100, 16, torch.bfloat16, "cuda", B=5, H=2)
-    pull = torch.randn_like(x[0][..., 0, :])
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            torch.autograd.grad(cell(x), x, pull)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        h = cell(x)
-        grads = torch.autograd.grad(h, x, pull)
-    fresh = inputs(100, 16, torch.bfloat16, "cuda", seed=7, B=5, H=2)
-    with torch.no_grad():
-        for a, b in zip(x, fresh, strict=True):
-            a.copy_(b)
-    graph.replay()
-    expected = cell(fresh)
-    assert torch.equal(h, expected)
-    for a, b in zip(grads, torch.autograd.grad(expected, fresh, pull), strict=True):
-        assert torch.equal(a, b)
+    x, fresh = (inputs(100, 16, torch.bfloat16, "cuda", seed=seed, B=5, H=2) for seed in (0, 7))
+    demand_graph_replays(cell, x, fresh, torch.randn_like(x[0][..., 0, :]))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from slstm_cells import answers, inputs
+from slstm_cells import answers, inputs, poisoned
+from triton_cells import demand_blocks_agree
 
 from models.xlstm.settings import BlockSettings
 from models.xlstm.slstm_block import SLSTMBlock
@@ -29,15 +30,6 @@ def test_gates_or_features_that_do_not_lie_side_by_side_are_copied():
     torch.testing.assert_close(slstm_triton(turned, *weights), slstm_triton(x, *weights), rtol=0, atol=0)
     expanded = torch.autograd.grad(slstm_triton(x, *weights).sum(), x)
     torch.testing.assert_close(expanded, torch.autograd.grad((slstm_triton(x, *weights) * torch.ones(8)).sum(), x))
-
-
-def poisoned(x):
-    """The tensor amid not-a-numbers, its last dimensions dense as the kernels want them, and the memory around it."""
-    pads = [2] * (x.dim() - 2) + [0, 0]
-    around = x.new_full([n + 2 * p for n, p in zip(x.shape, pads, strict=True)], float("nan"))
-    inside = around[tuple(slice(p, p + n) for n, p in zip(x.shape, pads, strict=True))]
-    inside.copy_(x)
-    return inside, around
 
 
 @pytest.mark.parametrize(("T", "D", "B"), [(1, 20, 1), (7, 20, 9), (6, 16, 8)])
@@ -92,12 +84,7 @@ def test_a_compiled_graph_takes_it_whole():
 def test_a_block_is_that_of_the_native_cell():
     blocks = [SLSTMBlock(BlockSettings(width=16, directions=2, slstm_num_heads=2, kernels=name)) for name in ("native", "triton")]
     torch.nn.init.normal_(blocks[0].recurrent, std=0.3)
-    blocks[1].load_state_dict(blocks[0].state_dict())
-    x = torch.randn(2, 2, 9, 16)
-    outs = [block(x) for block in blocks]
-    torch.testing.assert_close(outs[1], outs[0], rtol=1e-4, atol=1e-5)
-    grads = [torch.autograd.grad(out.square().sum(), list(block.parameters())) for out, block in zip(outs, blocks, strict=True)]
-    torch.testing.assert_close(grads[1], grads[0], rtol=1e-3, atol=1e-3)
+    demand_blocks_agree(blocks, torch.randn(2, 2, 9, 16), atol=1e-5)
 
 
 def test_bad_input_is_refused_with_the_rule():
