@@ -129,6 +129,8 @@ def in_children(args: argparse.Namespace) -> list[dict]:
             words = ["--child", name, "--shapes", shape, "--rows", str(args.rows), "--repeats", str(args.repeats)]
             extra = {"DISABLE_LLVM_OPT": "1"} if name in PEERS else {}  # else their compilation aborts on Triton 3.6
             results.append(asked("benchmarks.cell_gpu", words, {"shape": shape, "arm": name}, extra))
+            if args.json:  # again after every arm: a run cut short keeps what it measured
+                args.json.write_text(json.dumps(results))
     return results
 
 
@@ -169,10 +171,7 @@ def main() -> None:
         args.arms = [name for name in args.arms if name not in PEERS]
         print("mlstm_kernels is not installed: its arms are left out")
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
-    results = in_children(args)
-    if args.json:
-        args.json.write_text(json.dumps(results))
-    table(results)
+    table(in_children(args))
 
 
 if __name__ == "__main__":

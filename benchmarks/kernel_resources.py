@@ -29,7 +29,7 @@ def main() -> None:
             numbers = (
                 f"{u.warps:6}{u.registers:6}{u.stack:7}{u.spills:7}{u.shared / 1024:6.0f}{u.wgmma:7}{u.older:6}{u.programs:5}"
             )
-            print(f"{shape:10}{u.kernel:18}{numbers}", flush=True)
+            print(f"{shape:10}{u.kernel:18}{numbers}{'  reads unset registers' if u.unset else ''}", flush=True)
 
 
 if __name__ == "__main__":

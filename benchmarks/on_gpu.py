@@ -49,14 +49,15 @@ def asked(
     Args:
         module: of the benchmark.
         words: its command line.
-        about: which arm it is; returned with ``died`` (exit code) and ``why`` where the process gave no answer.
+        about: which arm it is; returned with ``died`` (exit code), ``why`` and ``said`` (its last line and its last lines) where
+            the process gave no answer.
         environment: variables the process gets besides ours.
     """
     command = [sys.executable, "-m", module, *words]
     done = subprocess.run(command, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     said = [line for line in done.stderr.splitlines() if line.strip()] or ["nothing said"]
-    answer = json.loads(lines[-1]) if lines else {**about, "died": done.returncode, "why": said[-1]}
+    answer = json.loads(lines[-1]) if lines else {**about, "died": done.returncode, "why": said[-1], "said": said[-60:]}
     end = "measured" if lines else f"died ({done.returncode}): {said[-1][:150]}"
     print(f"{' '.join(str(value) for value in about.values())}: {end}", flush=True)
     return answer

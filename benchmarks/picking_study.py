@@ -126,13 +126,14 @@ def call(log: Path, *words: str) -> None:
 
 
 def train(experiment: str, run_id: str, *overrides: str) -> Path:
-    """A run of ``train.py``, unless its last checkpoint says that it came to its end; returns its folder."""
+    """A run of ``train.py``, from its last checkpoint on if there is one; nothing if that is its end. Returns its folder."""
     folder = Path("runs") / experiment / run_id
+    last = folder / "checkpoints" / "last.ckpt"
     steps = next(int(word.partition("=")[2]) for word in overrides if word.startswith("trainer.max_steps="))
     try:
-        done = checkpoint.read(folder / "checkpoints" / "last.ckpt").step >= steps
+        done, resume = checkpoint.read(last).step >= steps, [f"train.ckpt_path={last}"]
     except CheckpointError:
-        done = False
+        done, resume = False, []
     if not done:
         name = f"{experiment}-{run_id}".replace("/", "-")
         call(
@@ -142,6 +143,7 @@ def train(experiment: str, run_id: str, *overrides: str) -> Path:
             f"run_id={run_id}",
             *overrides,
             *QUIET,
+            *resume,
         )
     return folder
 

@@ -141,9 +141,12 @@ def main(args: Arguments) -> None:
         print(json.dumps(measure(args)))
         return
     copy, products = ceilings(args.device)
-    found = [in_a_child(args, name, batch) for batch in args.batches for name in args.arms]
-    if args.json:
-        Path(args.json).write_text(json.dumps({"copy": copy, "products": products, "arms": found}))
+    found: list[dict[str, Any]] = []
+    for batch in args.batches:
+        for name in args.arms:
+            found.append(in_a_child(args, name, batch))
+            if args.json:  # again after every arm: a run cut short keeps what it measured
+                Path(args.json).write_text(json.dumps({"copy": copy, "products": products, "arms": found}))
     device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
     model = f"{args.experiment}, objective {args.objective.value}, windows of {args.samples}"
     print(f"\n{model}; torch {torch.__version__}, {device}")

@@ -74,7 +74,7 @@ def prepare(batch: Batch, cfg: PrepareConfig) -> tuple[Batch, dict[str, Tensor]]
         missing, constant or wholly non-finite; ``flat_traces`` without any live component; ``sparse_traces`` with fewer than
         half of their samples valid).
     """
-    raw = batch.wave[..., : cfg.d_data].transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    raw = batch.wave[..., : cfg.d_data].transpose(1, 2).float().contiguous()
     wave = torch.empty_like(raw)
     given = batch.valid.float()
     inside, live = _sound(raw, given, batch.live[:, : cfg.d_data], spare=wave)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -130,6 +130,11 @@ class ClassLoss(Loss, ABC):
         """Logits ``B K`` and classes ``B`` int64 (−1: not scored) to (mean over scored traces, their number as float32)."""
 
 
+def _none() -> dict[str, Any]:
+    """An empty mapping; ``dict[str, Tensor]`` itself as a factory is what torch.compile cannot trace."""
+    return {}
+
+
 @dataclass
 class StepOutput:
     """One step of an objective.
@@ -146,10 +151,10 @@ class StepOutput:
 
     loss: Tensor
     count: Tensor
-    logs: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
-    gauges: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    logs: Mapping[str, Tensor] = field(default_factory=_none)
+    gauges: Mapping[str, Tensor] = field(default_factory=_none)
     penalty: Tensor | float = 0.0
-    tallies: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict[str, tuple[Tensor, Tensor]])
+    tallies: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=_none)
 
 
 @dataclass

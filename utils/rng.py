@@ -4,6 +4,7 @@ A counter-based generator: the key of a sample is hashed with the running number
 (Stafford's variant 13, the one SplitMix64 uses). The same numbers come out of NumPy in a worker and of torch on any device.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +41,10 @@ def _mix_numpy(x: np.ndarray) -> np.ndarray:
 
 
 def _stream(name: str) -> int:
-    """A stable 64-bit number for a stream's name (FNV-1a; Python's own hash is salted)."""
+    """A stable 64-bit number for a stream's name in ASCII (FNV-1a; Python's own hash is salted)."""
     value = 0xCBF29CE484222325
-    for byte in name.encode():
-        value = ((value ^ byte) * 0x100000001B3) & _MASK
+    for letter in name:  # not its bytes: torch.compile goes through a string, not through bytes
+        value = ((value ^ ord(letter)) * 0x100000001B3) & _MASK
     return value
 
 
@@ -69,12 +70,12 @@ class Draw:
 
     def uniform(self, stream: str, *shape: int) -> Tensor:
         """Float32 in [0, 1), ``B ×shape``. Streams with different names are independent."""
-        count = int(np.prod(shape)) if shape else 1
+        count = math.prod(shape)
         return (_shift(self._bits(stream, count), 40).float() * 2.0**-24).view(len(self.index), *shape)
 
     def integers(self, stream: str, high: Tensor | int, *shape: int) -> Tensor:
         """Int64 in [0, high), ``B ×shape``; ``high`` broadcasts against ``B ×shape``, is below 2³¹, and 0 gives 0."""
-        count = int(np.prod(shape)) if shape else 1
+        count = math.prod(shape)
         bits = _shift(self._bits(stream, count), 32).view(len(self.index), *shape)
         return _shift(bits * high, 32)
 

@@ -32,6 +32,7 @@ class TestCompiled:
             assert (used.stack, used.spills) == (0, 0), used
             assert used.programs >= 1, used
             assert used.older or used.wgmma, used
+            assert not used.unset, used
             assert not (used.wgmma and "slstm" in used.kernel), "scans must not take the matrix instructions that are waited for"
 
     @pytest.mark.parametrize("training", [True, False])

@@ -46,6 +46,7 @@ def test_no_kernel_spills_on_a_hopper_gpu(width, tokens):
         assert (used.stack, used.spills) == (0, 0), used
         assert used.programs >= 1, used
         assert used.wgmma or "gates" in used.kernel, used
+        assert not used.unset, used
 
 
 @pytest.mark.slow
@@ -57,7 +58,10 @@ def test_no_kernel_spills_on_a_hopper_gpu(width, tokens):
 def test_every_width_and_dtype_compiles_and_fits(width, tokens, dtype):
     from models.xlstm.triton.resources import calls, usage
 
-    assert all(usage(call).programs >= 1 for call in calls(width, tokens, dtype, soft_cap=None))
+    for call in calls(width, tokens, dtype, soft_cap=None):
+        used = usage(call)
+        assert used.programs >= 1, used
+        assert not used.unset, used
 
 
 def test_without_a_gpu_the_backend_is_refused_with_the_reason(monkeypatch):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.xlstm.triton import assembler
 from models.xlstm.triton.available import interpreted
 from models.xlstm.triton.launch import WIDEST, Call, Cell, backward_calls, forward_calls, stats_like
 
@@ -75,7 +76,10 @@ def _like(x: Tensor) -> Tensor:
 
 def run_calls(calls: list[Call], device: torch.device) -> None:
     """Launch one after the other."""
-    guard: AbstractContextManager[Any] = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    guard: AbstractContextManager[Any] = nullcontext()
+    if device.type == "cuda":
+        guard = torch.cuda.device(device)
+        assembler.settle(torch.cuda.get_device_capability(device)[0])
     with guard:
         for call in calls:
             if call.programs:

@@ -13,6 +13,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
+from models.xlstm.triton import assembler
 from models.xlstm.triton.launch import Call, Cell, backward_calls, forward_calls, stats_like
 from models.xlstm.triton.slstm_launch import Scan, kept_like, partial_sums, slstm_backward_calls, slstm_forward_calls
 
@@ -34,6 +35,7 @@ class Usage:
         shared: bytes of shared memory of a program.
         wgmma: matrix instructions of Hopper.
         older: matrix instructions of before, far slower.
+        unset: instructions that read registers nobody set, see :func:`assembler.unset_registers`; none in sound code.
     """
 
     kernel: str
@@ -44,6 +46,7 @@ class Usage:
     shared: int
     wgmma: int
     older: int
+    unset: tuple[str, ...]
 
     @property
     def programs(self) -> int:
@@ -81,6 +84,7 @@ def _without_a_gpu() -> Iterator[None]:
 
 def usage(call: Call) -> Usage:
     """Compile one launch for :data:`TARGET`, run nothing."""
+    assembler.settle(assembler.HOPPER)
     with _without_a_gpu():
         compiled: Any = call.kernel.warmup(*call.args, grid=(call.programs,), **call.options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -95,7 +99,14 @@ def usage(call: Call) -> Usage:
     counts = [len(re.findall(pattern, code)) for pattern in (r"\bSTL", r"HGMMA", r"\bHMMA")]
     registers, stack = int(found[1]), int(found[2])
     return Usage(
-        call.kernel.__name__, compiled.metadata.num_warps, registers, stack, counts[0], compiled.metadata.shared, *counts[1:]
+        call.kernel.__name__,
+        compiled.metadata.num_warps,
+        registers,
+        stack,
+        counts[0],
+        compiled.metadata.shared,
+        *counts[1:],
+        tuple(assembler.unset_registers(code)),
     )
 
 
