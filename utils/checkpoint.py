@@ -1,24 +1,33 @@
 """Checkpoints that describe themselves: found, read safely, loaded strictly."""
 
 import pickle
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from utils import checkpoint_weights
+from utils.checkpoint_find import AVERAGE, find
+from utils.checkpoint_record import KEY, SCHEMA, commit, record, upgraded, versions
 from utils.errors import CheckpointError
 
-KEY = "wavexlstm"
-SCHEMA = 1
-AVERAGE = "average.ckpt"
-"""Name of the mean of a run's checkpoints (:mod:`utils.averaging`): it must be named, a folder never means it."""
-_PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "seisbench", "xlstm", "mlstm_kernels", "triton", "numpy")
+__all__ = [
+    "AVERAGE",
+    "KEY",
+    "SCHEMA",
+    "Checkpoint",
+    "commit",
+    "find",
+    "load_part",
+    "misfits",
+    "read",
+    "read_raw",
+    "record",
+    "versions",
+]
 
 
 @dataclass(frozen=True)
@@ -55,74 +64,25 @@ class Checkpoint:
         }
 
 
-@cache
-def commit() -> str:
-    """The project's commit, with ``+`` where the tree is changed; ``unknown`` outside a git checkout."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+" if dirty else "")
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of the packages that decide what a run computes."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
-
-
-def record(config: Mapping[str, Any], data_spec: Mapping[str, Any], lineage: Sequence[str] = ()) -> dict[str, Any]:
-    """What every checkpoint carries besides weights: plain builtins, so that it loads with ``weights_only=True``."""
-    return {
-        "schema": SCHEMA,
-        "config": dict(config),
-        "data_spec": dict(data_spec),
-        "lineage": list(lineage),
-        "commit": commit(),
-        "versions": versions(),
-    }
-
-
-def find(path: str | Path) -> Path:
-    """The checkpoint file a path means: the file itself, or the newest ``*.ckpt`` in or below a folder, averages left out.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    place = Path(path).expanduser()
-    if place.is_file():
-        return place
-    if place.is_dir():
-        files = [file for file in place.rglob("*.ckpt") if file.name != AVERAGE]
-        files.sort(key=lambda file: (file.stat().st_mtime_ns, file.name))
-        if files:
-            return files[-1]
-        raise CheckpointError(f"checkpoint {place}: the folder holds no *.ckpt. Give a checkpoint file or a run folder.")
-    raise CheckpointError(
-        f"checkpoint {place}: no such file or folder. Checkpoints are in runs/<experiment>/<run_id>/checkpoints/."
-    )
-
-
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def read_raw(path: str | Path) -> dict[str, Any]:
-    """A checkpoint file's whole content on the CPU, by the safe loader.
+    """A checkpoint's whole content on the CPU, by the safe loader, its record in the present schema.
+
+    Args:
+        path: what :func:`find` takes; or a file of weights that :mod:`utils.checkpoint_weights` wrote.
 
     Raises:
-        CheckpointError: missing, damaged, or holding something other than tensors and plain builtins.
+        CheckpointError: missing, damaged, holding something other than tensors and plain builtins, or no record of a run.
     """
-    file = find(path)
+    return _content(find(path))
+
+
+def _content(file: Path) -> dict[str, Any]:
+    if file.suffix == checkpoint_weights.SUFFIX:
+        return upgraded(checkpoint_weights.load(file), f"checkpoint {file}")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -140,14 +100,7 @@ def read_raw(path: str | Path) -> dict[str, Any]:
         TypeError,
     ) as error:  # whatever bytes unpickle to
         raise CheckpointError(f"checkpoint {file}: damaged or no checkpoint ({_first_line(error)}). Use another one.") from error
-    own = content.get(KEY) if isinstance(content, dict) else None
-    if not isinstance(own, dict) or not isinstance(content.get("state_dict"), dict):
-        raise CheckpointError(f"checkpoint {file}: no record of a WaveXLSTM run in it. Use a checkpoint that train.py wrote.")
-    if own.get("schema") != SCHEMA or not {"config", "data_spec"} <= set(own):
-        raise CheckpointError(
-            f"checkpoint {file}: schema {own.get('schema')!r}, this version reads whole records of schema {SCHEMA}."
-        )
-    return content
+    return upgraded(content, f"checkpoint {file}")
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -156,10 +109,11 @@ def read(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: see :func:`read_raw`.
     """
-    content = read_raw(path)
+    file = find(path)
+    content = _content(file)
     own = content[KEY]
     return Checkpoint(
-        path=find(path),
+        path=file,
         config=own["config"],
         data_spec=own["data_spec"],
         state_dict=content["state_dict"],

@@ -5,7 +5,8 @@ The run folder, ``runs/<experiment_name>/<run_id>``::
     config.yaml      the resolved config
     metrics.csv      every curve; TensorBoard's copy in tensorboard/
     starts.csv       where each part's weights come from, and whether they move
-    checkpoints/     the best by the task's validation metric, last.ckpt, and their mean where asked for
+    checkpoints/     the best by the task's validation metric, last.ckpt and its predecessor last-1.ckpt, their mean where asked
+                     for; each with its SHA-256 beside it
     pictures/        examples, renewed after validations, and curves.png
 """
 
@@ -21,6 +22,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from utils import checkpoint
+from utils.checkpoint_io import WholeCheckpoints
 from utils.curves import Curves
 from utils.errors import ConfigError
 from utils.keep import Interrupt, LastCheckpoint, Record, best
@@ -138,6 +140,7 @@ def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callb
             default_root_dir=place,
             logger=loggers(config, place) if writes else False,
             callbacks=_callbacks(config, module, place, callbacks),
+            plugins=[WholeCheckpoints()],
             enable_progress_bar=False,  # ours is a callback
             enable_model_summary=False,  # the greeting has it
             enable_checkpointing=writes,
