@@ -43,6 +43,8 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
         check_resume(config, resume)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     run = build(config, resumes=bool(resume))
+    if runlog.compiles(config):
+        run.module.compile_step()
     callbacks = [run.freezing, KeepStarts(run.starts, runlog.folder(config))]
     trainer = runlog.trainer(config, run.module, [*callbacks, *([Pictures(config)] if config["pictures"]["enabled"] else [])])
     runlog.greet(config, run.module, run.data, trainer, run.starts)

@@ -23,8 +23,9 @@ def gaussian_labels(onsets: Tensor, phases: Tensor, samples: int, sigma: float) 
         ``B L 3`` float32 in the order P, S, N; each sample sums to 1.
     """
     time = torch.arange(samples, device=onsets.device, dtype=torch.float32)
-    labels = torch.empty(len(onsets), 3, samples, device=onsets.device)
-    p, s, noise = labels.unbind(1)
+    # one plane a class: each is contiguous, without which torch.compile refuses to write into it
+    labels = torch.empty(3, len(onsets), samples, device=onsets.device)
+    p, s, noise = labels.unbind(0)
     for phase, bell in ((0, p), (1, s)):
         mine = torch.where((onsets >= 0) & (phases == phase), onsets.float(), torch.inf)
         torch.sub(time, mine[:, :1], out=bell).abs_()
@@ -35,4 +36,4 @@ def gaussian_labels(onsets: Tensor, phases: Tensor, samples: int, sigma: float) 
     p.div_(total)
     s.div_(total)
     torch.sub(1, p, out=noise).sub_(s).clamp_(min=0.0)
-    return labels.transpose(1, 2)
+    return labels.permute(1, 2, 0)

@@ -1,6 +1,6 @@
 """The one LightningModule. It has no branches on kinds: what is learnt is the task's business, this is the round around it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -48,6 +48,23 @@ class WaveModule(pl.LightningModule):
         self.prepare_cfg = prepare_cfg
         self.means = nn.ModuleDict()
         self.lineage: tuple[str, ...] = ()
+        self._compiled: Callable[..., tuple[StepOutput, dict[str, Tensor]]] | None = None
+
+    def compile_step(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Have torch.compile make one graph of what a training step computes from the raw batch to the loss.
+
+        Validation stays as it is: its last batch is shorter, which would compile it twice. Parameters keep their names.
+        Random numbers that the objective draws from torch (Gumbel noise, dropout) are others of the same distribution.
+
+        Args:
+            backend: of ``torch.compile``.
+        """
+        self._compiled = torch.compile(self._local, backend=backend)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether training steps are compiled."""
+        return self._compiled is not None
 
     def draw(self, batch: Batch, *, evaluating: bool) -> Draw:
         """The random numbers of a batch: of (seed, epoch, index) in training, of (eval_mask_seed, 0, index) otherwise."""
@@ -55,14 +72,19 @@ class WaveModule(pl.LightningModule):
             return Draw(self.config["eval_mask_seed"], torch.zeros_like(batch.epoch), batch.index)
         return Draw(self.config["seed"], batch.epoch, batch.index)
 
+    def _local(self, batch: Batch, *, evaluating: bool) -> tuple[StepOutput, dict[str, Tensor]]:
+        """What needs no other rank: (the objective on the prepared batch, what was repaired)."""
+        batch, repaired = prepare(batch, self.prepare_cfg)
+        return self.task.step(self.network, batch, self.draw(batch, evaluating=evaluating)), repaired
+
     def _step(self, batch: Batch, *, evaluating: bool) -> tuple[StepOutput, dict[str, Tensor], dict[str, Tensor]]:
         """One step over all ranks: ``(output, values by name, weights of the means by name)``.
 
         Means are over scored positions, tallies over their own number; gauges are averaged over ranks and repairs summed, and
         carry the weight 1. ``"count"`` among the weights is the number of scored positions.
         """
-        batch, repaired = prepare(batch, self.prepare_cfg)
-        output = self.task.step(self.network, batch, self.draw(batch, evaluating=evaluating))
+        run = self._local if evaluating or self._compiled is None else self._compiled
+        output, repaired = run(batch, evaluating=evaluating)
         count = output.count.detach().float()
         weighted = {"loss": output.loss, **output.logs}
         numbers = [value.detach().float() for value in (*weighted.values(), *output.gauges.values(), *repaired.values())]

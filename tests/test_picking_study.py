@@ -17,6 +17,7 @@ class Trainings:
 
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.resumed: list[str] = []
 
     def call(self, _log: Path, *words: str) -> None:
         given = dict(word.partition("=")[::2] for word in words if "=" in word)
@@ -26,7 +27,9 @@ class Trainings:
         folder = Path("runs") / given["experiment"] / given["run_id"]
         start = given.get("model.checkpoint_path")
         assert start is None or (Path(start) / "checkpoints" / "last.ckpt").is_file(), f"{folder} began before {start} was there"
-        (folder / "checkpoints").mkdir(parents=True)
+        if "train.ckpt_path" in given:
+            self.resumed.append(given["train.ckpt_path"])
+        (folder / "checkpoints").mkdir(parents=True, exist_ok="train.ckpt_path" in given)
         (folder / "checkpoints" / "last.ckpt").write_text(given["trainer.max_steps"])
         (folder / "checkpoints" / "step_1.ckpt").touch()
         best = {"1e-3": 0.3, "0.001": 0.3, "0.003": 0.1, "0.01": 0.2}.get(given.get("optimizer.lr", ""), 0.5)
@@ -63,6 +66,16 @@ def test_pretraining_comes_first_the_best_rate_is_taken_and_nothing_runs_twice(t
     trainings.done = []
     picking_study.main(args)
     assert trainings.done == []
+
+
+def test_what_was_cut_short_goes_on_from_its_last_checkpoint(trainings):
+    args = Arguments(regional="set", seeds=[1], arms=["scratch"], rates=[1e-2], evaluate=False)
+    last = Path("runs/xlstm/fast/simulated-scratch-1-lr0.01/checkpoints/last.ckpt")
+    last.parent.mkdir(parents=True)
+    last.write_text(str(args.steps - 1))
+    picking_study.main(args)
+    assert trainings.resumed == [str(last)]
+    assert trainings.done == ["xlstm/fast simulated-scratch-1-lr0.01", "xlstm/fast real-scratch-1"]
 
 
 def test_a_rate_that_is_known_is_not_tried(trainings):

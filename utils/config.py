@@ -75,6 +75,8 @@ class TrainerConfig:
     """Optimizer steps; −1 leaves it to max_epochs."""
     gradient_clip_val: float | None = 1.0
     """Largest gradient norm; null does not clip."""
+    compile: Any = "auto"
+    """true makes one compiled graph of a training step (a minute or more before the first one); false does not; auto decides."""
     accumulate_grad_batches: int = 1
     """Batches a step."""
     val_check_interval: Any = 1.0
@@ -102,6 +104,7 @@ class TrainerConfig:
             (self.precision in PRECISIONS, f"precision = '{self.precision}': must be one of {known}"),
             (_device_count(self.devices), f"devices = {self.devices!r}: must be a positive integer, a list of integers or auto"),
             (self.num_nodes >= 1, f"num_nodes = {self.num_nodes}: must be at least 1"),
+            (self.compile in (True, False, "auto"), f"compile = {self.compile!r}: must be true, false or auto"),
             (
                 self.max_epochs >= 1 or (self.max_epochs == -1 and self.max_steps >= 1),
                 f"max_epochs = {self.max_epochs}: must be at least 1, or -1 where max_steps is given",

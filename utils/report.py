@@ -29,7 +29,7 @@ def greet(config: Mapping[str, Any], module: Any, data: Any, trainer: pl.Trainer
 
     Args:
         config: the run's config, plain builtins.
-        module: with ``network`` (encoder, backbone, decoder) and ``task``.
+        module: with ``network`` (encoder, backbone, decoder), ``task`` and ``compiled``.
         data: with ``source`` and ``parts`` (the splits as sized collections).
         trainer: of the run.
         starts: where the parts' weights come from.
@@ -44,7 +44,7 @@ def greet(config: Mapping[str, Any], module: Any, data: Any, trainer: pl.Trainer
         ("data", f"{data.source.describe()}\n{sizes['train']:,} traces to train on, {sizes['dev']:,} to validate on"),
         ("model", table(starts)),
         ("kernels", module.network.backbone.describe()),
-        ("run", _plan(config, sizes["train"], trainer)),
+        ("run", _plan(config, sizes["train"], trainer) + (", compiled before the first" if module.compiled else "")),
     ]
     _panel(f"WaveXLSTM  {config['experiment_name']}", rows, "cyan")
 

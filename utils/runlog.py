@@ -99,6 +99,21 @@ def computes_on(config: Mapping[str, Any]) -> tuple[str, str]:
     return accelerator, {"bf16-mixed": "bfloat16", "16-mixed": "float16"}.get(precision, "float32")
 
 
+COMPILES = False
+"""Whether ``trainer.compile=auto`` compiles on a CUDA device; true once a run was measured there. On a CPU it never does: that
+takes minutes and gains little."""
+
+
+def compiles(config: Mapping[str, Any]) -> bool:
+    """Whether a run compiles its training step.
+
+    Raises:
+        ConfigError: the device is not on this machine.
+    """
+    asked = config["trainer"]["compile"]
+    return COMPILES and computes_on(config)[0] == "cuda" if asked == "auto" else asked
+
+
 def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """The Trainer of a run.
 

@@ -130,6 +130,12 @@ def test_dead_components_are_filled_as_asked():
     assert torch.equal(zeros.wave[0, :, 1], copied.wave[0, :, 1])
 
 
+@pytest.mark.parametrize("components", [1, 3])
+def test_components_lie_one_after_the_other_as_convolutions_want(components):
+    prepared, _ = prepare(make(np.random.default_rng(0).normal(size=(4, 100, 3))), PrepareConfig(d_data=components))
+    assert prepared.wave.transpose(1, 2).is_contiguous()
+
+
 def test_one_component_is_the_vertical():
     wave = np.random.default_rng(1).normal(size=(2, 50, 3))
     alone, _ = prepare(make(wave), PrepareConfig(d_data=1))

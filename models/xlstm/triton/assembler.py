@@ -16,7 +16,23 @@ SOUND = (12, 9)
 HOPPER = 9
 """Major compute capability that has wgmma."""
 _LINE = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\S*)\s+([^;]*);")
-_NO_RESULT = ("ST", "RED", "BAR", "BRA", "EXIT", "MEMBAR", "WARP", "BSSY", "BSYNC", "FENCE", "LDGSTS", "DEPBAR", "NOP", "CALL", "RET")
+_NO_RESULT = (
+    "ST",
+    "RED",
+    "BAR",
+    "BRA",
+    "EXIT",
+    "MEMBAR",
+    "WARP",
+    "BSSY",
+    "BSYNC",
+    "FENCE",
+    "LDGSTS",
+    "DEPBAR",
+    "NOP",
+    "CALL",
+    "RET",
+)
 
 
 def _release(version: str) -> tuple[int, ...]:
@@ -41,8 +57,8 @@ def settle(major: int) -> None:
     newer = knobs.nvidia.ptxas_blackwell
     if _release(newer.version) < SOUND:
         raise RuntimeError(
-            f"ptxas {knobs.nvidia.ptxas.version} ({knobs.nvidia.ptxas.path}) makes wrong machine code of matrix products on Hopper:"
-            " set TRITON_PTXAS_PATH to the ptxas of CUDA 12.9 or later, or kernels=native"
+            f"ptxas {knobs.nvidia.ptxas.version} ({knobs.nvidia.ptxas.path}) makes wrong machine code of matrix products on Hopper"
+            ": set TRITON_PTXAS_PATH to the ptxas of CUDA 12.9 or later, or kernels=native"
         )
     knobs.nvidia.ptxas = newer.path
 

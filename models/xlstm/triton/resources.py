@@ -96,16 +96,17 @@ def usage(call: Call) -> Usage:
     found = re.search(r"REG:(\d+) STACK:(\d+)", table)
     if found is None:
         raise RuntimeError(f"cuobjdump tells no registers of {call.kernel.__name__}:\n{table}")
-    counts = [len(re.findall(pattern, code)) for pattern in (r"\bSTL", r"HGMMA", r"\bHMMA")]
+    stored, wgmma, older = (len(re.findall(pattern, code)) for pattern in (r"\bSTL", r"HGMMA", r"\bHMMA"))
     registers, stack = int(found[1]), int(found[2])
     return Usage(
         call.kernel.__name__,
         compiled.metadata.num_warps,
         registers,
         stack,
-        counts[0],
+        stored,
         compiled.metadata.shared,
-        *counts[1:],
+        wgmma,
+        older,
         tuple(assembler.unset_registers(code)),
     )
 

@@ -1,0 +1,53 @@
+"""A training step is one graph for torch.compile: nothing breaks it in two, and it computes what the step does without."""
+
+import pytest
+import torch
+from composing import composed
+from gpu_steps import batch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from dataloaders.batch import DataSpec, Target
+from tasks.build import build_module
+
+PICKS = DataSpec(samples=512, target=Target.picks, classes=("P", "S", "N"))
+CLASSES = DataSpec(samples=512, target=Target.event_class, classes=("FEQ", "AEQ"))
+WAVES = DataSpec(samples=512)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of the compiler's own
+@pytest.mark.parametrize(
+    ("experiment", "spec", "extra"),
+    [
+        ("contrastive/fast", WAVES, []),
+        ("reconstruction/fast", WAVES, []),
+        pytest.param("contrastive/xlstm_unet_seisbench", WAVES, ["model.n_layers=1", "model.d_model=16"], marks=pytest.mark.slow),
+        ("quickstart_finetune", PICKS, ["task.augment.rotate=true", "task.augment.flip=true", "task.augment.noise=0.3"]),
+        pytest.param(
+            "fore_aftershock/finetune_xlstm_unet",
+            CLASSES,
+            ["init=scratch", "model.d_model=16", "model.n_layers=1"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_step_is_one_graph_with_the_same_loss_and_gradients(experiment, spec, extra):
+    torch._dynamo.reset()
+    module = build_module(composed(f"experiment={experiment}", *extra), spec).train()
+    graphs = CompileCounterWithBackend("aot_eager")
+    batches = [batch(4, spec.samples, "cpu", classes=len(spec.classes))._replace(epoch=torch.full((4,), n)) for n in range(3)]
+
+    def steps():
+        found = []
+        for raw in batches:
+            torch.manual_seed(7)
+            output, values, _ = module._step(raw, evaluating=False)
+            gradients = torch.autograd.grad(output.loss + output.penalty, list(module.network.parameters()), allow_unused=True)
+            found.append([output.loss, *values.values(), *(g for g in gradients if g is not None)])
+        return found
+
+    plain = steps()
+    module.compile_step(backend=graphs)
+    for eager, compiled in zip(plain, steps(), strict=True):
+        for a, b in zip(eager, compiled, strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+    assert graphs.frame_count == 1
