@@ -38,14 +38,14 @@ def answers(run, x, after=head_norm, pull_seed=1):
     return [out, *torch.autograd.grad(out, x, pull)]
 
 
-def errors(got, expected):
+def errors(got, expected, share=0.01):
     """Relative error of h and of the gradients of q, k, v, i, f.
 
     After the head norm a gradient can be nothing but rounding (the cell's scale is lost there): none is measured by less than a
-    hundredth of the largest.
+    ``share`` of the largest.
     """
     sizes = [b.double().norm().item() for b in expected]
-    least = 0.01 * max(sizes[1:])
+    least = share * max(sizes[1:])
     return [(a.double() - b.double()).norm().item() / max(n, least) for a, b, n in zip(got, expected, sizes, strict=True)]
 
 

@@ -28,7 +28,8 @@ def compare(T, D, dtype, soft_cap):
     x = inputs(T, D, dtype, "cuda", B=2, H=2)
     wide = [a.detach().double().requires_grad_() for a in x]
     got = answers(lambda x: cell(x, soft_cap), x)
-    return errors(got, answers(lambda x: reference(x, 1, soft_cap, 1e-6), wide))
+    # of a single token the head norm leaves gates no gradient at all: what is measured there is the rounding of h
+    return errors(got, answers(lambda x: reference(x, 1, soft_cap, 1e-6), wide), share=0.1 if T == 1 else 0.01)
 
 
 @pytest.mark.parametrize("soft_cap", [15.0, None])
