@@ -75,6 +75,12 @@ def test_without_a_gpu_the_backend_is_refused_with_the_reason(monkeypatch):
         kernel("triton", chunk=64, soft_cap=15.0, eps=1e-6)
 
 
+def test_an_old_triton_is_refused_with_what_is_there_and_what_is_needed(monkeypatch):
+    monkeypatch.setattr(available, "find_spec", lambda name: object())
+    monkeypatch.setattr(available, "version", lambda package: "3.2.0+git")
+    assert available.why_not().startswith("Triton 3.2 is installed, 3.6 or later is needed")
+
+
 def test_an_old_gpu_is_refused_with_what_it_has_and_what_is_needed(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(available, "find_spec", lambda name: object())

@@ -1,10 +1,14 @@
 """Whether our Triton kernels can run here, and why not; imports no Triton."""
 
 import os
+import re
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 import torch
 
+OLDEST_TRITON = (3, 6)
+"""Least release of Triton the kernels were ever compiled with."""
 OLDEST = (8, 0)
 """Least compute capability: bfloat16 on tensor cores, asynchronous copies."""
 WIDEST_SLSTM = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 64}
@@ -16,10 +20,23 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def _release() -> tuple[int, ...]:
+    """First two numbers of Triton's release; builds that name none are taken for new."""
+    for package in ("triton", "pytorch-triton"):
+        try:
+            return tuple(map(int, re.findall(r"\d+", version(package))[:2]))
+        except PackageNotFoundError:
+            continue
+    return OLDEST_TRITON
+
+
 def why_not() -> str | None:
     """What is missing, with its remedy; None where the kernels can run."""
     if find_spec("triton") is None:
         return "Triton is not installed here (it comes with PyTorch for CUDA on Linux); kernels=native runs everywhere"
+    if _release() < OLDEST_TRITON:
+        have, want = (".".join(map(str, pair)) for pair in (_release(), OLDEST_TRITON))
+        return f"Triton {have} is installed, {want} or later is needed (it comes with PyTorch 2.11); kernels=native runs everywhere"
     if interpreted():
         return None
     if not torch.cuda.is_available():
