@@ -16,7 +16,6 @@ from torch import Tensor
 
 from utils import checkpoint
 from utils.checkpoint import AVERAGE
-from utils.checkpoint_io import write
 
 KEPT = ("epoch", "global_step", "pytorch-lightning_version", checkpoint.KEY)
 """What an average has of the best checkpoint besides weights: no optimizer, schedule or place in an epoch belongs to it."""
@@ -79,7 +78,7 @@ def write_average(paths: Sequence[Path], parameters: Iterable[str], target: Path
     content: dict[str, Any] = {key: best[key] for key in KEPT}
     content["state_dict"] = mean_weights([raw["state_dict"] for raw in (best, *others)], parameters)
     content["averaged"] = [path.name for path in paths]
-    write(content, target)
+    checkpoint.write(content, target)
 
 
 def average(trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule) -> Average:

@@ -1,5 +1,6 @@
-"""Checkpoints that describe themselves: found, read safely, loaded strictly."""
+"""Checkpoints that describe themselves: written whole, found, read safely, loaded strictly."""
 
+import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils import checkpoint_weights
+from utils import checkpoint_files, checkpoint_weights
 from utils.checkpoint_find import AVERAGE, find
 from utils.checkpoint_record import KEY, SCHEMA, commit, record, upgraded, versions
 from utils.errors import CheckpointError
@@ -27,6 +28,7 @@ __all__ = [
     "read_raw",
     "record",
     "versions",
+    "write",
 ]
 
 
@@ -121,6 +123,21 @@ def read(path: str | Path) -> Checkpoint:
         lineage=tuple(own.get("lineage", ())),
         resumable=bool(content.get("optimizer_states")),
     )
+
+
+def write(content: Mapping[str, Any], target: Path, predecessor: Path | None = None) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        content: what it holds; all of it is serialised in memory first, so that its size is known before the disk is touched.
+        target, predecessor: see :func:`utils.checkpoint_files.write`.
+
+    Raises:
+        CheckpointError: the disk is full, or cannot be written.
+    """
+    serialised = io.BytesIO()
+    torch.save(content, serialised)
+    checkpoint_files.write(target, serialised.getbuffer(), predecessor)
 
 
 def misfits(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:

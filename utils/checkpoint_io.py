@@ -1,29 +1,12 @@
 """How Lightning writes, reads and removes checkpoints here: whole or not at all, by the safe loader only."""
 
-import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-import torch
 from pytorch_lightning.plugins import CheckpointIO
 
-from utils import checkpoint, checkpoint_files
-
-
-def write(content: Mapping[str, Any], target: Path, predecessor: Path | None = None) -> None:
-    """Write a checkpoint, whole or not at all.
-
-    Args:
-        content: what it holds; all of it is serialised in memory first, so that its size is known before the disk is touched.
-        target, predecessor: see :func:`utils.checkpoint_files.write`.
-
-    Raises:
-        CheckpointError: the disk is full, or cannot be written.
-    """
-    serialised = io.BytesIO()
-    torch.save(content, serialised)
-    checkpoint_files.write(target, serialised.getbuffer(), predecessor)
+from utils import checkpoint_files
+from utils.checkpoint import read_raw, write
 
 
 @final
@@ -54,7 +37,7 @@ class WholeCheckpoints(CheckpointIO):
         Raises:
             CheckpointError: see :func:`utils.checkpoint.read_raw`.
         """
-        return checkpoint.read_raw(path)
+        return read_raw(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint and its sum file."""
