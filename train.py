@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from utils import slurm
 from utils.config import plain
 from utils.errors import ConfigError, WaveError
 from utils.overrides import explicit_settings, lenient, unknown_choices
@@ -33,14 +34,17 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     from tasks.pictures import Pictures
     from utils import runlog
     from utils.averaging import average
+    from utils.preemption import Stopped, end_with_parent
     from utils.start_table import KeepStarts
 
     check(config)
+    config = runlog.going_on(config)
     stated = explicit_settings(overrides, config["experiment_name"])
     config = adopt_architecture(config, stated)
     resume = config["train"]["ckpt_path"]
     if resume:
         check_resume(config, resume)
+    end_with_parent()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     run = build(config, resumes=bool(resume))
     if runlog.compiles(config):
@@ -50,6 +54,8 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     runlog.greet(config, run.module, run.data, trainer, run.starts)
     try:
         trainer.fit(run.module, run.data, ckpt_path=runlog.resumable(resume), weights_only=True)
+    except Stopped as stopped:
+        runlog.stop(config, run.module, trainer, stopped)
     except SystemExit as end:
         if not runlog.interrupted(end):
             raise
@@ -77,7 +83,7 @@ def main(composed: DictConfig) -> None:
 
 if __name__ == "__main__":
     # set once in the parent's environment, so that the processes DDP starts write into the same run folder
-    os.environ.setdefault("WAVEXLSTM_RUN_ID", os.environ.get("SLURM_JOB_ID") or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    os.environ.setdefault("WAVEXLSTM_RUN_ID", slurm.run_id(datetime.now()))
     # waiting OpenMP threads sleep early: spinning, they stall a run twentyfold where another program shares the cores
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     mistyped = unknown_choices(sys.argv[1:])

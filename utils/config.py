@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from utils.errors import demand, did_you_mean
+from utils.guarding import GuardConfig
 from utils.initial import InitConfig
 from utils.registry import mistakes_in
 
@@ -222,6 +223,8 @@ class RunConfig:
     """Which checkpoints are kept."""
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     """Which pictures are drawn."""
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    """When a run must stop, and whether it goes on by itself."""
     init: InitConfig = field(default_factory=InitConfig)
     """Where weights start, and what may move."""
 
@@ -242,6 +245,7 @@ SECTIONS: dict[str, type] = {
     "logger": LoggerConfig,
     "checkpoint": CheckpointConfig,
     "pictures": PicturesConfig,
+    "guard": GuardConfig,
     "init": InitConfig,
 }
 

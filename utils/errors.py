@@ -29,6 +29,10 @@ class CheckpointError(WaveError):
     """A checkpoint that is missing, foreign, damaged, or contradicts what was asked."""
 
 
+class TrainingError(WaveError):
+    """Training that cannot go on: loss or weights that are no longer numbers."""
+
+
 def demand(*rules: tuple[bool, str]) -> None:
     """State the ranges of a config dataclass in its ``__post_init__``; reports every broken rule, not only the first.
 

@@ -54,7 +54,7 @@ class MetricsFile(Logger):
         row: dict[str, Any] = {"step": 0 if step is None else step + 1}
         row |= {name: f"{float(value):.7g}" for name, value in metrics.items()}
         if self._columns is None:
-            self._open(int(row["step"]))
+            self._open(row)
         assert self._columns is not None
         new = [name for name in row if name not in self._columns]
         if new:
@@ -64,10 +64,19 @@ class MetricsFile(Logger):
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
-    def _open(self, first: int) -> None:
-        """Take over a file that exists, up to the row before step ``first``."""
+    def _open(self, new: Mapping[str, Any]) -> None:
+        """Take over a file that exists, up to the step of the first new row.
+
+        Of that step, rows of other columns stay: a run that was stopped within a validation has its training row.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [row for row in _rows(self.path) if row.get("step", "").isdigit() and int(row["step"]) < first]
+        first, again = int(new["step"]), {*new} - {*FIRST}
+        rows = [
+            row
+            for row in _rows(self.path)
+            if row.get("step", "").isdigit()
+            and (int(row["step"]) < first or (int(row["step"]) == first and not again & {n for n in row if row[n]}))
+        ]
         self._columns = list(rows[0]) if rows else []
         self._rewrite(rows)
 

@@ -7,6 +7,7 @@ The run folder, ``runs/<experiment_name>/<run_id>``::
     starts.csv       where each part's weights come from, and whether they move
     checkpoints/     the best by the task's validation metric, last.ckpt and its predecessor last-1.ckpt, their mean where asked
                      for; each with its SHA-256 beside it
+    non_finite.csv   only where the loss was not finite: the traces of those batches
     pictures/        examples, renewed after validations, and curves.png
 """
 
@@ -14,25 +15,30 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from utils import checkpoint
+from utils import checkpoint, slurm
 from utils.checkpoint_io import WholeCheckpoints
 from utils.curves import Curves
 from utils.errors import ConfigError
-from utils.keep import Interrupt, LastCheckpoint, Record, best
+from utils.guarding import GuardConfig
+from utils.guards import NonFinite
+from utils.keep import CHECKPOINTS, LastCheckpoint, Record, best
 from utils.loggers import loggers
 from utils.pace import Throughput
+from utils.preemption import Guard, Stopped, leave
 from utils.progress import RunProgress
+from utils.registry import typed
 from utils.report import farewell, greet
 from utils.resume import GeneratorStates
 
-__all__ = ["computes_on", "farewell", "folder", "greet", "interrupted", "resumable", "trainer"]
+__all__ = ["computes_on", "farewell", "folder", "going_on", "greet", "interrupted", "resumable", "stop", "trainer"]
 
 RUNS = Path("runs")
 
@@ -41,6 +47,7 @@ SILENCED = (
     r".*The number of training batches .* is smaller than the logging interval.*",  # a short run, told by the bar
     r"Checkpoint directory .* exists and is not empty.*",  # a resumed run's own folder
     r".*GPU available but not used.*",  # the greeting names the device
+    r"The `srun` command is available.*",  # a login node, or a machine where SLURM is merely installed
     r".*isinstance\(treespec, LeafSpec\).*",  # torch to Lightning, not to us
 )
 """Warnings of Lightning that tell a user of this project nothing."""
@@ -83,8 +90,31 @@ def resumable(path: str | None) -> str | None:
     return str(checkpoint.find(path)) if path else None
 
 
+def going_on(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run that SLURM may have started before: it resumes from the newest checkpoint in its own folder, if any.
+
+    That checkpoint wins over ``train.ckpt_path``, from which the first turn started. Only with ``guard.requeue``: elsewhere a
+    folder that exists is nobody's wish to go on.
+    """
+    place = folder(config) / CHECKPOINTS
+    if not guarding(config).requeue or not any(place.glob("*.ckpt")):
+        return dict(config)
+    return {**config, "train": {**config["train"], "ckpt_path": str(place)}}
+
+
+def guarding(config: Mapping[str, Any]) -> GuardConfig:
+    """Section ``guard``, typed; its defaults where a config has none."""
+    return typed(GuardConfig, config.get("guard", {}))
+
+
+def stop(config: Mapping[str, Any], module: Any, trainer: pl.Trainer, stopped: Stopped) -> NoReturn:
+    """End a run that was asked to: say where it is, ask for another turn where that is wanted, exit (:func:`leave`)."""
+    farewell(config, module, trainer)
+    leave(stopped, guarding(config), leads=trainer.is_global_zero)
+
+
 def interrupted(error: SystemExit) -> bool:
-    """Whether ``fit`` was left through Ctrl-C, which Lightning turns into ``SystemExit``."""
+    """Whether ``fit`` was left at once through a second Ctrl-C, which Lightning turns into ``SystemExit``."""
     return isinstance(error.__context__, KeyboardInterrupt)
 
 
@@ -155,7 +185,7 @@ def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callb
             default_root_dir=place,
             logger=loggers(config, place) if writes else False,
             callbacks=_callbacks(config, module, place, callbacks),
-            plugins=[WholeCheckpoints()],
+            plugins=[WholeCheckpoints(), *_environment(settings)],
             enable_progress_bar=False,  # ours is a callback
             enable_model_summary=False,  # the greeting has it
             enable_checkpointing=writes,
@@ -167,7 +197,8 @@ def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callb
 def _callbacks(config: Mapping[str, Any], module: Any, place: Path, more: Sequence[pl.Callback]) -> list[pl.Callback]:
     """In the order in which they must run; Lightning moves those that save behind the others."""
     throughput = Throughput()
-    last = LastCheckpoint(place, config["checkpoint"]["every_n_train_steps"])
+    every = config["checkpoint"]["every_n_train_steps"]
+    last, watch = LastCheckpoint(place, every), NonFinite(place, guarding(config).nonfinite_steps, every)
     writes = not config["trainer"]["fast_dev_run"]
     monitor = module.task.monitor
     found: list[pl.Callback] = [GeneratorStates(), throughput]
@@ -175,10 +206,29 @@ def _callbacks(config: Mapping[str, Any], module: Any, place: Path, more: Sequen
         found.append(RunProgress(throughput, monitor[0]))
     found += more
     if writes:
-        found += [Record(config, place), best(place, monitor, config["checkpoint"]["save_top_k"]), last]
+        found += [watch, Record(config, place), best(place, monitor, config["checkpoint"]["save_top_k"]), last]
         found += [Curves(place)] if config["pictures"]["enabled"] else []
-        found.append(Interrupt(last.save))
+
+        def save(trainer: pl.Trainer) -> None:
+            watch.look(trainer, saves=True)
+            last.save(trainer, again=True)
+
+        found.append(Guard(save))
     return found
+
+
+def _environment(settings: Mapping[str, Any]) -> list[ClusterEnvironment]:
+    """Which processes are ranks: SLURM's tasks, or those that Lightning starts. Nothing within SLURM leaves that to Lightning.
+
+    Lightning's own requeueing, which saves within a signal handler, hangs with several ranks.
+    """
+    slurm.demand_tasks(settings)
+    try:
+        if slurm.tasked():
+            return [SLURMEnvironment(auto_requeue=False)]
+    except RuntimeError as error:
+        raise ConfigError([f"SLURM: {error}"]) from error
+    return [LightningEnvironment()] if slurm.allocated() else []
 
 
 def _accelerator(name: str) -> str:
