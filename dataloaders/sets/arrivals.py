@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dataloaders.packed.files import ARRIVALS, is_packed, read_manifest
+from dataloaders.packed.index import arrivals_dtype, has_arrivals, load_table
 from dataloaders.sets.metadata import EVENT_COLUMNS
 from dataloaders.sets.names import chunks_of, folder_of
 from utils.errors import DataError
@@ -52,31 +54,50 @@ def read_arrivals(names: Sequence[str]) -> Arrivals:
     Raises:
         DataError: a set has no column of P or S arrivals, or one holds something else than numbers; lists what the file has.
     """
-    tables = [_read(metadata) for name in names for _, metadata, _ in chunks_of(folder_of(name))]
-    phases = tuple(dict.fromkeys(name for table in tables for name in table.samples))
-    widest = max(1, max(int(table.per_trace().max()) for table in tables))
-    blocks = [_sorted(table, phases, widest) for table in tables]
-    sample, name = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
-    kinds = np.array([PHASES[phase] for phase in phases] + [-1], np.int8)
+    parts = []
+    for name in names:
+        folder = folder_of(name)
+        packed = load_arrivals(folder) if is_packed(folder) else None
+        parts += [packed] if packed else [_read(metadata) for _, metadata, _ in chunks_of(folder)]
+    if len(parts) == 1:
+        return parts[0]
+    phases = tuple(dict.fromkeys(phase for part in parts for phase in part.names))
+    width = max(part.sample.shape[1] for part in parts)
+    blocks = [_widened(part, phases, width) for part in parts]
+    sample, name, phase = (np.concatenate([block[at] for block in blocks]) for at in range(3))
     other: Counter[str] = Counter()
-    for table in tables:
-        other.update(table.other)
-    return Arrivals(phases, sample, name, kinds[name], np.concatenate([table.noise for table in tables]), other)
+    for part in parts:
+        other.update(part.other)
+    return Arrivals(phases, sample, name, phase, np.concatenate([part.noise for part in parts]), other)
 
 
-@dataclass(frozen=True)
-class _Table:
-    """One chunk: ``samples`` by phase name, ``N`` each."""
+def load_arrivals(folder: Path) -> Arrivals | None:
+    """Arrivals of a packed set, their samples mapped from its file; None where it has no P or S.
 
-    samples: dict[str, np.ndarray]
-    noise: np.ndarray
-    other: Counter[str]
+    Raises:
+        DataError: the set is damaged.
+    """
+    manifest = read_manifest(folder)
+    if not has_arrivals(manifest):
+        return None
+    table = load_table(folder / ARRIVALS)
+    width = table.dtype["name"].shape[0] if table.dtype.names and "name" in table.dtype.names and table.ndim == 1 else 0
+    if table.dtype != arrivals_dtype(width) or len(table) != manifest.traces:
+        raise DataError(f"{folder / ARRIVALS}: must be {manifest.traces} rows of arrivals. Copy it again, or pack the set again")
+    name, number = table["name"], len(manifest.phases)
+    if ((name < -1) | (name >= number)).any() or not set(manifest.phases) <= set(PHASES):
+        raise DataError(f"{folder / ARRIVALS}: holds phases that it has no name for. Copy it again, or pack the set again")
+    phases = tuple(manifest.phases)
+    return Arrivals(phases, table["sample"], name, _kinds(phases)[name], np.array(table["noise"]), Counter(manifest.other))
 
-    def per_trace(self) -> np.ndarray:
-        return np.stack([np.isfinite(column) for column in self.samples.values()]).sum(0)
+
+def _kinds(phases: tuple[str, ...]) -> np.ndarray:
+    """0 for P, 1 for S by number of the phase; the last, which −1 finds, is −1."""
+    return np.array([PHASES[phase] for phase in phases] + [-1], np.int8)
 
 
-def _read(path: Path) -> _Table:
+def _read(path: Path) -> Arrivals:
+    """Arrivals of one chunk."""
     header = [str(name) for name in pd.read_csv(path, nrows=0).columns]
     found = {name: match[1] for name in header if (match := _COLUMN.fullmatch(name))}
     wanted = {name: phase for name, phase in found.items() if phase in PHASES}
@@ -92,7 +113,10 @@ def _read(path: Path) -> _Table:
     columns = {phase: _numbers(frame.loc[:, name], path) for name, phase in found.items()}
     other = Counter({name: int(np.isfinite(columns[phase]).sum()) for name, phase in found.items() if phase not in PHASES})
     samples = {phase: column for phase, column in columns.items() if phase in PHASES}
-    return _Table(samples, _noise(frame, samples), Counter({name: count for name, count in other.items() if count}))
+    phases = tuple(samples)
+    sample, name = _sorted(samples)
+    other = Counter({name: count for name, count in other.items() if count})
+    return Arrivals(phases, sample, name, _kinds(phases)[name], _noise(frame, samples), other)
 
 
 def _nearly_arrivals(name: str) -> bool:
@@ -129,13 +153,22 @@ def _noise(frame: pd.DataFrame, samples: dict[str, np.ndarray]) -> np.ndarray:
     return none & (named | without)
 
 
-def _sorted(table: _Table, phases: tuple[str, ...], width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(samples ``N width`` in time order, numbers of their phases ``N width``), NaN and −1 where a trace has fewer."""
-    number = {phase: at for at, phase in enumerate(phases)}
-    sample = np.stack(list(table.samples.values()), 1)
-    name = np.broadcast_to(np.array([number[phase] for phase in table.samples], np.int16), sample.shape)
-    order = np.argsort(sample, axis=1, kind="stable")[:, :width]  # NaN last
-    sample, name = (np.take_along_axis(values, order, 1) for values in (sample, name))
-    pad = ((0, 0), (0, width - sample.shape[1]))
-    sample = np.pad(sample, pad, constant_values=np.nan)
-    return sample, np.where(np.isnan(sample), -1, np.pad(name, pad, constant_values=-1)).astype(np.int16)
+def _sorted(samples: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(samples ``N P`` in time order, numbers of their phases ``N P``) with P the most that a trace has, at least one.
+
+    NaN and −1 stand where a trace has fewer.
+    """
+    sample = np.stack(list(samples.values()), 1)
+    width = max(1, int(np.isfinite(sample).sum(1).max(initial=0)))
+    name = np.argsort(sample, axis=1, kind="stable")[:, :width]  # NaN last
+    sample = np.take_along_axis(sample, name, 1)
+    return sample, np.where(np.isnan(sample), -1, name).astype(np.int16)
+
+
+def _widened(part: Arrivals, phases: tuple[str, ...], width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``sample``, ``name`` and ``phase`` of a part, ``N width``, the names numbered as in ``phases``."""
+    number = np.array([phases.index(phase) for phase in part.names] + [-1], np.int16)
+    pad = ((0, 0), (0, width - part.sample.shape[1]))
+    filled = ((part.sample, np.nan), (number[part.name], -1), (part.phase, -1))
+    sample, name, phase = (np.pad(values, pad, constant_values=empty) for values, empty in filled)
+    return sample, name, phase

@@ -6,6 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from dataloaders.packed.files import is_packed
+from dataloaders.packed.index import index_packed
 from dataloaders.sets.index import Piece, index_chunk
 from dataloaders.sets.layout import Layout
 from dataloaders.sets.names import chunks_of, folder_of
@@ -103,10 +105,26 @@ def open_sets(names: list[str], split_seed: int) -> Catalogue:
     """
     pieces = []
     for number, name in enumerate(names):
-        of_set = [index_chunk(number, *chunk) for chunk in chunks_of(folder_of(name))]
+        of_set = pieces_of(number, name)
         _split(name, of_set, split_seed)
         pieces += of_set
-    return _join(names, pieces)
+    return join(names, pieces)
+
+
+def pieces_of(which: int, name: str) -> list[Piece]:
+    """The traces of one set, a piece a chunk; a packed set is one piece.
+
+    Args:
+        which: number of the set.
+        name: of the set, or its folder.
+
+    Raises:
+        DataError: as :func:`open_sets`.
+    """
+    folder = folder_of(name)
+    if is_packed(folder):
+        return [index_packed(which, folder)]
+    return [index_chunk(which, *chunk) for chunk in chunks_of(folder)]
 
 
 def _split(name: str, pieces: list[Piece], seed: int) -> None:
@@ -124,7 +142,8 @@ def _split(name: str, pieces: list[Piece], seed: int) -> None:
         piece.columns["split"] = part
 
 
-def _join(names: list[str], pieces: list[Piece]) -> Catalogue:
+def join(names: list[str], pieces: list[Piece]) -> Catalogue:
+    """The pieces of sets one after the other; they are renumbered in place."""
     columns: dict[str, list[np.ndarray]] = {key: [] for key in pieces[0].columns}
     blocks = layouts = 0
     for piece in pieces:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from dataloaders.packed.files import MANIFEST, is_packed, read_manifest
 from utils.errors import DataError, did_you_mean
 
 SIZES = {
@@ -40,7 +41,7 @@ def folder_of(name: str) -> Path:
     if path.is_dir():
         return _checked(path)
     cached = cache_root() / "datasets" / name.lower()
-    if os.sep not in name and cached.is_dir() and any(cached.glob("metadata*.csv")):
+    if os.sep not in name and cached.is_dir() and (is_packed(cached) or any(cached.glob("metadata*.csv"))):
         return _checked(cached)
     known = {key.lower(): key for key in SIZES}
     if name.lower() in known:
@@ -68,6 +69,8 @@ def _missing(name: str, folder: Path) -> DataError:
 
 
 def _checked(folder: Path) -> Path:
+    if is_packed(folder):
+        return folder
     if not any(folder.glob("metadata*.csv")) or not any(folder.glob("waveforms*.hdf5")):
         raise DataError(f"{folder} is no set in SeisBench's format: it needs metadata.csv and waveforms.hdf5")
     return folder
@@ -76,9 +79,13 @@ def _checked(folder: Path) -> Path:
 def chunks_of(folder: Path) -> list[tuple[str, Path, Path]]:
     """The (chunk, metadata file, waveform file) triples of a set, sorted by chunk; the chunk of an undivided set is ``""``.
 
+    The waveforms of a packed set are all behind its manifest.
+
     Raises:
         DataError: a chunk without its metadata or without its waveforms.
     """
+    if is_packed(folder):
+        return [(chunk, folder / f"metadata{chunk}.csv", folder / MANIFEST) for chunk in read_manifest(folder).chunks]
     listed = folder / "chunks"
     chunks = listed.read_text().split() if listed.is_file() else []
     if not chunks:

@@ -1,4 +1,4 @@
-"""Reading windows of traces with h5py: a persistent handle a process, the crop inside the read, neighbours together."""
+"""Reading windows of traces, packed or with h5py: one handle a process, the crop inside the read, neighbours together."""
 
 import os
 import warnings
@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from dataloaders.packed.shards import Shards
 from dataloaders.sets.catalogue import Catalogue
 from dataloaders.sets.layout import Layout
 from dataloaders.sets.resample import reach, resample
@@ -32,6 +33,7 @@ class Reader:
         self.max_damaged = max_damaged
         self.damaged: set[int] = set()
         self._memory: dict[int, np.ndarray] = {}
+        self._shards = Shards(catalogue)
         self._forget()
 
     def _forget(self) -> None:
@@ -46,7 +48,10 @@ class Reader:
         """Keep the blocks of these traces in memory; a block that cannot be read whole stays on disk."""
         for block in np.unique(self.catalogue.block[traces]).tolist():
             try:
-                self._memory[block] = self._dataset(block)[()]
+                if self._shards.blocks[block]:
+                    self._shards.preload(block)
+                else:
+                    self._memory[block] = self._dataset(block)[()]
             except OSError:
                 continue
 
@@ -66,6 +71,39 @@ class Reader:
         Raises:
             DataError: more damaged traces than tolerated.
         """
+        packed = self._shards.blocks[self.catalogue.block[traces]]
+        if packed.all():
+            wave, sound = self._packed(traces, start, count, samples)
+        elif not packed.any():
+            wave, sound = self._original(traces, start, count, samples)
+        else:
+            wave, sound = np.empty((len(traces), 3, samples), np.float32), np.empty(len(traces), bool)
+            for mine, read in ((packed, self._packed), (~packed, self._original)):
+                wave[mine], sound[mine] = read(traces[mine], start[mine], count[mine], samples)
+        return wave.transpose(0, 2, 1), sound
+
+    def trace(self, number: int) -> np.ndarray:
+        """A whole trace of an original set, ``3 n`` float32 as :meth:`read` gives it.
+
+        Raises:
+            OSError, KeyError: it is damaged.
+        """
+        length = int(self.catalogue.length[number])
+        wave = np.zeros((3, length), np.float32)
+        self._cut(number, 0, length, wave)
+        return wave
+
+    def _packed(self, traces: np.ndarray, start: np.ndarray, count: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """:meth:`read` of packed sets, ``B 3 L``."""
+        wave, damaged = self._shards.read(traces, start, count, samples)
+        sound = np.ones(len(traces), bool)
+        for at, error in damaged:
+            sound[at] = False
+            self._count_damage(int(traces[at]), error)
+        return wave, sound
+
+    def _original(self, traces: np.ndarray, start: np.ndarray, count: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """:meth:`read` of sets in HDF5, ``B 3 L``."""
         if self._pid != os.getpid():
             self._forget()
         wave = np.zeros((len(traces), 3, samples), np.float32)
@@ -78,7 +116,7 @@ class Reader:
                 sound[at] = False
                 wave[at] = 0
                 self._count_damage(int(traces[at]), error)
-        return wave.transpose(0, 2, 1), sound
+        return wave, sound
 
     def _dataset(self, block: int) -> Any:
         if block in self._memory:

@@ -155,26 +155,39 @@ def choose(catalogue: Catalogue, cfg: SeisBenchConfig) -> tuple[np.ndarray, list
         DataError: traces at another rate where that is refused, at an unknown rate where it is needed; a set of which nothing
             is left.
     """
+    return _usable(catalogue, cfg, other_rates(catalogue, cfg.other_rates))
+
+
+def other_rates(catalogue: Catalogue, how: OtherRates) -> dict[str, np.ndarray]:
+    """Which traces are not at 100 Hz as they are read, by reason; warns of those that resampling cannot bring there.
+
+    Raises:
+        DataError: as :func:`choose`.
+    """
     other = ~is_100_hz(catalogue.rate) & (catalogue.ratio == 0)
     reason = "not at 100 Hz"
-    if cfg.other_rates is OtherRates.refuse and other.any():
+    if how is OtherRates.refuse and other.any():
         raise DataError(_concerned(catalogue, other, reason) + _REFUSED)
-    if cfg.other_rates is OtherRates.resample and other.any():
+    if how is OtherRates.resample and other.any():
         reason = "at a rate without a small ratio to 100 Hz"
         unknown = ~known(catalogue.rate)
         if unknown.any():
             raise DataError(_concerned(catalogue, unknown, "at no known rate") + _UNKNOWN)
-        warnings.warn(f"{_concerned(catalogue, other, reason)}\nThey are left out", stacklevel=3)
-    return _usable(catalogue, cfg, {reason: other})
+        warnings.warn(f"{_concerned(catalogue, other, reason)}\nThey are left out", stacklevel=4)
+    return {reason: other}
 
 
 def _usable(catalogue: Catalogue, cfg: SeisBenchConfig, reasons: dict[str, np.ndarray]) -> tuple[np.ndarray, list[Counter[str]]]:
     live = catalogue.live(np.arange(len(catalogue)))
-    reasons = reasons | {
-        "without a component Z" if cfg.d_data == 1 else "without a component Z, N or E": ~live[:, : cfg.d_data].any(1),
-        f"shorter than {cfg.min_samples} samples": catalogue.length < cfg.min_samples,
-        "in no split": catalogue.split < 0,
-    }
+    reasons = (
+        {"without samples (skipped.csv of a packed set says why)": catalogue.stored == 0}
+        | reasons
+        | {
+            "without a component Z" if cfg.d_data == 1 else "without a component Z, N or E": ~live[:, : cfg.d_data].any(1),
+            f"shorter than {cfg.min_samples} samples": catalogue.length < cfg.min_samples,
+            "in no split": catalogue.split < 0,
+        }
+    )
     usable = np.ones(len(catalogue), bool)
     skipped: list[Counter[str]] = [Counter() for _ in catalogue.names]
     drop(catalogue, usable, skipped, reasons)
