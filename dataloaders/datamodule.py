@@ -11,6 +11,7 @@ from dataloaders.contracts import Part, Source, Split
 from dataloaders.sampler import EvalOrder, TrainLoader, mark_padding
 from utils.config import LoaderConfig
 from utils.errors import DataError
+from utils.workers import outlive_signals
 
 
 @final
@@ -50,6 +51,7 @@ class WaveData(pl.LightningDataModule):
             "pin_memory": self.cfg.pin_memory and torch.cuda.is_available(),
             "prefetch_factor": self.cfg.prefetch_factor if workers else None,
             "persistent_workers": workers > 0,
+            "worker_init_fn": outlive_signals,
             # its own: opening a loader would otherwise move the global generator, and a resumed run opens other ones
             "generator": torch.Generator(),
         }

@@ -71,8 +71,8 @@ class Guard(pl.Callback):
         self._process = os.getpid()
         self._speaks = True
         self._stop = 0
-        self._saved = False
-        self._owes = False
+        self._listens = False
+        self._saved = self._owes = self._ended = False
         self._first = self._step = -1
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -90,13 +90,18 @@ class Guard(pl.Callback):
         self._first = self._step = trainer.global_step
 
     def _listen(self, *numbers: int) -> None:
-        self._process = os.getpid()
-        if threading.current_thread() is threading.main_thread():
-            self._before |= {number: signal.signal(number, self._ask) for number in numbers if number not in self._before}
+        self._process, self._listens = os.getpid(), True
+        if threading.current_thread() is not threading.main_thread():
+            return
+        found = {number: signal.signal(number, self._ask) for number in numbers}
+        self._before |= {number: handler for number, handler in found.items() if handler != self._ask}
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            return  # a loader worker, which inherited this handler in order to live on
+        if os.getpid() != self._process or self._ended:
+            return  # a loader worker, which inherited this handler; or a run that is on its way out
+        if not self._listens:
+            _pass_on(self._before.get(number), number, frame)
+            return
         if number == signal.SIGINT and self.asked == number:
             raise KeyboardInterrupt
         self.asked = max(self.asked, number)  # SIGTERM is the largest: what is cancelled stays so
@@ -172,13 +177,24 @@ class Guard(pl.Callback):
         self._give_back()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
-        self._give_back()
+        """Give the signals back; but a run that was stopped is not to be disturbed by a second one while it leaves."""
+        self._ended = isinstance(exception, Stopped)
+        if not self._ended:
+            self._give_back()
 
     def _give_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._before = {}
+        self._listens = False  # Lightning, which restores what it found, may put our handler back
+
+
+def _pass_on(handler: Any, number: int, frame: FrameType | None) -> None:
+    """Do with a signal what its earlier handler did."""
+    if callable(handler):
+        handler(number, frame)
+    elif handler is not signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 def leave(stopped: Stopped, config: GuardConfig, *, leads: bool) -> NoReturn:
