@@ -41,7 +41,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     config = runlog.going_on(config)
     stated = explicit_settings(overrides, config["experiment_name"])
     config = adopt_architecture(config, stated)
-    resume = config["train"]["ckpt_path"]
+    resume = runlog.resumable(config["train"]["ckpt_path"])
     if resume:
         check_resume(config, resume)
     end_with_parent()
@@ -53,7 +53,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     trainer = runlog.trainer(config, run.module, [*callbacks, *([Pictures(config)] if config["pictures"]["enabled"] else [])])
     runlog.greet(config, run.module, run.data, trainer, run.starts)
     try:
-        trainer.fit(run.module, run.data, ckpt_path=runlog.resumable(resume), weights_only=True)
+        trainer.fit(run.module, run.data, ckpt_path=resume, weights_only=True)
     except Stopped as stopped:
         runlog.stop(config, run.module, trainer, stopped)
     except SystemExit as end:
