@@ -143,6 +143,26 @@ def _trace(rng: np.random.Generator, quirk: Quirk, number: int, name: str) -> tu
     return metadata, wave if quirk.dimensions == "CW" else wave.T
 
 
+def damage(folder: Path, rows: list[int]) -> None:
+    """Store the block compressed, one chunk a trace, and overwrite the chunks of these rows."""
+    import h5py
+
+    path = folder / "waveforms.hdf5"
+    with h5py.File(path, "r+") as file:
+        block = file["data/bucket0"][()]
+        del file["data/bucket0"]
+        made = file["data"].create_dataset(
+            "bucket0", data=block, chunks=(1, *block.shape[1:]), compression="gzip", fletcher32=True
+        )
+        file.flush()
+        spots = [made.id.get_chunk_info_by_coord((row, 0, 0)) for row in rows]
+        offsets = [spot.byte_offset for spot in spots]
+    with path.open("r+b") as file:
+        for offset in offsets:
+            file.seek(offset + 100)
+            file.write(b"\0" * 200)
+
+
 def write_published(cache_root: Path) -> Path:
     """Write the eight published sets where SeisBench would keep them, below ``cache_root``."""
     for number, (name, quirk) in enumerate(PUBLISHED.items()):

@@ -35,7 +35,7 @@ def load_table(path: Path) -> np.ndarray:
         DataError: it is no such table.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # memmap's own indexing is slow
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). {_AGAIN.format(path.parent)}") from error
 
@@ -62,7 +62,8 @@ def index_packed(which: int, folder: Path, manifest: Manifest | None = None) -> 
     columns["layout"] = table["live"].astype(np.int16)
     shards = manifest.shards()
     wrong = (table["shard"] < 0) | (table["shard"] >= max(shards, 1)) | (table["first"] < 0) | (table["samples"] < 0)
-    if (wrong | (table["live"] > 7)).any():
+    wrong |= table["live"] > 7
+    if wrong.any():
         raise DataError(f"{folder / TRACES}: row {int(wrong.argmax())} lies in no shard. {_AGAIN.format(folder)}")
     columns["row"] = np.arange(manifest.traces, dtype=np.int32)
     columns["rate"] = np.full(manifest.traces, RATE, np.float32)

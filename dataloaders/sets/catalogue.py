@@ -152,7 +152,8 @@ def join(names: list[str], pieces: list[Piece]) -> Catalogue:
         blocks, layouts = blocks + len(piece.blocks), layouts + len(piece.layouts)
         for key, values in piece.columns.items():
             columns[key].append(values)
-    joined = {key: np.concatenate(values) for key, values in columns.items()}
+    # the columns of a single packed set stay mapped, so that processes share them
+    joined = {key: values[0] if len(values) == 1 else np.concatenate(values) for key, values in columns.items()}
     return Catalogue(
         names=tuple(names),
         files=tuple(str(piece.waveforms) for piece in pieces),

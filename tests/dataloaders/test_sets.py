@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from seisbench_sets import PUBLISHED, TRACES, Quirk, seisbench_quiet, write_set
+from seisbench_sets import PUBLISHED, TRACES, Quirk, damage, seisbench_quiet, write_set
 
 from dataloaders.contracts import SOURCES, Split
 from dataloaders.normalise import prepare
@@ -246,24 +246,6 @@ def test_file_that_is_no_hdf5(small_set):
     (small_set / "metadata.csv").write_bytes(b"")
     with pytest.raises(DataError, match="cannot be read as a table"):
         opened(small_set)
-
-
-def damage(folder, rows):
-    """Store the block compressed, one chunk a trace, and overwrite the chunks of these rows."""
-    path = folder / "waveforms.hdf5"
-    with h5py.File(path, "r+") as file:
-        block = file["data/bucket0"][()]
-        del file["data/bucket0"]
-        made = file["data"].create_dataset(
-            "bucket0", data=block, chunks=(1, *block.shape[1:]), compression="gzip", fletcher32=True
-        )
-        file.flush()
-        spots = [made.id.get_chunk_info_by_coord((row, 0, 0)) for row in rows]
-        offsets = [spot.byte_offset for spot in spots]
-    with path.open("r+b") as file:
-        for offset in offsets:
-            file.seek(offset + 100)
-            file.write(b"\0" * 200)
 
 
 def test_damaged_traces_are_left_out_counted_and_limited(small_set):
