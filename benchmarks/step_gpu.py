@@ -75,14 +75,14 @@ class Arguments:
         return Request(self.experiment, self.objective, tuple(self.overrides), self.samples, self.device)
 
 
-def timed(args: Arguments, step: Step) -> list[float]:
+def timed(step: Step, repeats: int, warm: int, device: str) -> list[float]:
     """Milliseconds of each repeat, after the warm-up."""
-    if args.device == "cuda":
-        return milliseconds([step], args.repeats, args.warm)
-    for _ in range(args.warm):
+    if device == "cuda":
+        return milliseconds([step], repeats, warm)
+    for _ in range(warm):
         step()
     times = []
-    for _ in range(args.repeats):
+    for _ in range(repeats):
         begin = time.perf_counter()
         step()
         times.append(1e3 * (time.perf_counter() - begin))
@@ -94,7 +94,8 @@ def measure(args: Arguments) -> dict[str, Any]:
     torch.manual_seed(0)
     batch = args.batches[0]
     step, parameters = built(args.request(), ARMS[args.child], batch)
-    found = {"arm": args.child, "batch": batch, "parameters": parameters, "times": timed(args, step)}
+    times = timed(step, args.repeats, args.warm, args.device)
+    found = {"arm": args.child, "batch": batch, "parameters": parameters, "times": times}
     if args.device == "cuda":
         found["gib"] = torch.cuda.max_memory_allocated() / 2**30
     return found
