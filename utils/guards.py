@@ -92,11 +92,11 @@ class NonFinite(pl.Callback):
             distributed.all_reduce(found, distributed.ReduceOp.MAX)
         worst, lost = found.tolist()
         if worst >= self.limit or lost:
-            self._end(trainer, lost=bool(lost))
+            self._end(trainer)
         self._worst = self._row
         del self._seen[: -self.limit]
 
-    def _end(self, trainer: pl.Trainer, *, lost: bool) -> NoReturn:
+    def _end(self, trainer: pl.Trainer) -> NoReturn:
         rows = [row for seen in self._seen for row in _rows(trainer.global_rank, seen)]
         if trainer.world_size > 1:
             shared: list[Any] = [None] * trainer.world_size
@@ -107,7 +107,7 @@ class NonFinite(pl.Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("w", newline="") as file:
             csv.writer(file).writerows([("step", "rank", "loss", "epoch", "trace"), *rows])
-        raise TrainingError(_told(rows, self.path, lost=lost))
+        raise TrainingError(_told(rows, self.path, lost=bool(_broken(trainer.lightning_module))))
 
 
 def _broken(module: nn.Module) -> Tensor:
