@@ -44,7 +44,8 @@ def words(command):
 COMMANDS = {
     f"{page.name}: {line}": words(line) for page in PAGES for line in code(page) if re.match(r"\S*python3? (train\.py|-m )", line)
 }
-TRAIN = {key: rest for key, (_, first, *rest) in COMMANDS.items() if first == "train.py"}
+SWEEP = "-m"  # of train.py: several runs, whose settings are lists
+TRAIN = {key: rest for key, (_, first, *rest) in COMMANDS.items() if first == "train.py" and SWEEP not in rest}
 MODULES = {key: rest for key, (_, first, *rest) in COMMANDS.items() if first == "-m"}
 
 
