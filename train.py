@@ -15,6 +15,7 @@ from utils import slurm
 from utils.config import plain
 from utils.errors import ConfigError, WaveError
 from utils.overrides import explicit_settings, lenient, unknown_choices
+from utils.supervision import end_with_parent
 
 
 def train(config: dict[str, Any], overrides: list[str]) -> None:
@@ -34,7 +35,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     from tasks.pictures import Pictures
     from utils import runlog
     from utils.averaging import average
-    from utils.preemption import Stopped, end_with_parent
+    from utils.preemption import Stopped
     from utils.start_table import KeepStarts
 
     check(config)
@@ -44,7 +45,6 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     resume = runlog.resumable(config["train"]["ckpt_path"])
     if resume:
         check_resume(config, resume)
-    end_with_parent()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     run = build(config, resumes=bool(resume))
     if runlog.compiles(config):
@@ -82,6 +82,7 @@ def main(composed: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     # set once in the parent's environment, so that the processes DDP starts write into the same run folder
     os.environ.setdefault("WAVEXLSTM_RUN_ID", slurm.run_id(datetime.now()))
     # waiting OpenMP threads sleep early: spinning, they stall a run twentyfold where another program shares the cores

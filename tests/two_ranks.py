@@ -14,12 +14,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import pytorch_lightning as pl  # noqa: E402 - after the path
+from utils.supervision import end_with_parent  # noqa: E402 - after the path
+
+end_with_parent()
+
+import pytorch_lightning as pl  # noqa: E402 - watched over from before
 import torch  # noqa: E402
 
 from utils import runlog  # noqa: E402
 from utils.errors import WaveError  # noqa: E402
-from utils.preemption import Stopped, end_with_parent  # noqa: E402
+from utils.preemption import Stopped  # noqa: E402
 
 STEP = 9
 
@@ -48,7 +52,6 @@ def main(words: list[str]) -> None:
     tiny: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)
     torch.set_num_threads(1)
-    end_with_parent()
     faults = [word.removeprefix("fault=") for word in words if word.startswith("fault=")]
     steps = 12 if faults or "short" in words else 60
     run = tiny.tiny(devices=2, max_epochs=-1, max_steps=steps, log_every_n_steps=3, enable_progress_bar=False)

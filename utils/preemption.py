@@ -36,8 +36,6 @@ TURN_ENDS = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals after which another turn is asked for."""
 LINGER_S = 24 * 3600
 """Seconds a preempted run waits to be ended: beyond any grace time. Ended by itself, it would count as completed or failed."""
-SUPERVISION_S = 1.0
-"""Seconds between two looks at whether the process that started this one is there."""
 
 
 class Stopped(Exception):  # noqa: N818 - no error: the run did as it was asked
@@ -230,16 +228,3 @@ def _next_turn(config: GuardConfig) -> str:
         return f"Not requeued: this was restart {slurm.restarts()}, and guard.restarts = {config.restarts}."
     refused = slurm.requeue()
     return f"Not requeued: {refused}" if refused else "Requeued: SLURM starts this job again, and it goes on from last.ckpt."
-
-
-def end_with_parent() -> None:
-    """A rank that another one started ends when that one is gone, however it went; without this it may wait for it for long."""
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        threading.Thread(target=_supervise, args=(os.getppid(),), name="supervision", daemon=True).start()
-
-
-def _supervise(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(SUPERVISION_S)
-    os.write(2, f"\nrank {os.environ['LOCAL_RANK']}: the first rank is gone; ending.\n".encode())
-    os._exit(1)
