@@ -36,7 +36,7 @@ def test_frozen_parts_stay_and_thawed_ones_move_from_their_epoch_on(pretrained):
     assert not same(before, after, "decoder")
 
     thaw = run(*own, "init=thaw", "trainer.max_epochs=2", run_id="thaw")
-    raw = [checkpoint.read_raw(next((thaw / "checkpoints").glob(f"step_{step:06d}*"))) for step in (6, 12)]
+    raw = [checkpoint.read_raw(next((thaw / "checkpoints").glob(f"step_{step:06d}*.ckpt"))) for step in (6, 12)]
     first, second = (content["state_dict"] for content in raw)
     assert same(before, first, "encoder")
     assert same(before, first, "backbone")
@@ -80,7 +80,7 @@ def test_resumed_before_or_after_the_thaw_a_run_ends_where_the_undisturbed_one_d
     folder = run(*own) / "checkpoints"
     whole = weights(folder / "last.ckpt")
     for step in (3, 9):  # in the middle of the frozen and of the thawed epoch
-        from_here = next(folder.glob(f"step_{step:06d}*"))
+        from_here = next(folder.glob(f"step_{step:06d}*.ckpt"))
         (folder / "last.ckpt").unlink()
         run(*own, f"train.ckpt_path={from_here}")
         for name, value in weights(folder / "last.ckpt").items():
@@ -108,7 +108,7 @@ def test_a_thaw_beyond_the_runs_steps_is_refused(pretrained):
 def test_the_average_is_the_mean_of_the_best_and_describes_itself(capsys):
     folder = run(*RECONSTRUCTION, "trainer.max_epochs=4", "checkpoint.average=true") / "checkpoints"
     said = capsys.readouterr().out
-    kept = sorted(folder.glob("step_*"))
+    kept = sorted(folder.glob("step_*.ckpt"))
     assert len(kept) == 3
     states = [weights(path) for path in kept]
     mean = checkpoint.read(folder / "average.ckpt")
