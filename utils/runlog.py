@@ -95,11 +95,11 @@ def resumable(path: str | None) -> str | None:
 def going_on(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a run that SLURM may have started before: it resumes from the newest checkpoint in its own folder, if any.
 
-    That checkpoint wins over ``train.ckpt_path``, from which the first turn started. Only with ``guard.requeue``: elsewhere a
-    folder that exists is nobody's wish to go on.
+    That checkpoint wins over ``train.ckpt_path``, from which the first turn started. Only with ``guard.requeue``, or in a job
+    that SLURM says it has restarted: elsewhere a folder that exists is nobody's wish to go on.
     """
     place = folder(config) / CHECKPOINTS
-    if not guarding(config).requeue or not any(place.glob("*.ckpt")):
+    if not (guarding(config).requeue or slurm.restarts()) or not any(place.glob("*.ckpt")):
         return dict(config)
     return {**config, "train": {**config["train"], "ckpt_path": str(place)}}
 

@@ -221,7 +221,9 @@ def test_more_tasks_than_ranks_are_refused(in_slurm: Callable[..., Path]) -> Non
         slurm.demand_tasks({"devices": 1, "num_nodes": 1})
 
 
-def test_a_restarted_run_goes_on_from_its_own_folder_whatever_it_started_from(make: Callable[..., Any], place: Path) -> None:
+def test_a_restarted_run_goes_on_from_its_own_folder_whatever_it_started_from(
+    make: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = make().config
     config["train"]["ckpt_path"] = "elsewhere.ckpt"
     config["guard"] = {"requeue": True}
@@ -230,3 +232,5 @@ def test_a_restarted_run_goes_on_from_its_own_folder_whatever_it_started_from(ma
     (place / "checkpoints" / "last.ckpt").touch()
     assert Path(runlog.going_on(config)["train"]["ckpt_path"]).resolve() == place / "checkpoints"
     assert runlog.going_on(config | {"guard": {}})["train"]["ckpt_path"] == "elsewhere.ckpt"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert Path(runlog.going_on(config | {"guard": {}})["train"]["ckpt_path"]).resolve() == place / "checkpoints"
