@@ -118,7 +118,7 @@ class Shards:
     def _announce(self, span: _Span, samples: int, flat: memoryview) -> None:
         """Tell the system what will be read, so that a disk serves a whole batch at once and no neighbours with it.
 
-        From a cold disk that is three times as fast, with a quarter of the bytes.
+        From a cold disk a quarter of the bytes come; in memory it costs a tenth of the time.
         """
         if span.block in self._memory or sys.platform != "linux":
             return
