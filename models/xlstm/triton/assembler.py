@@ -57,8 +57,8 @@ def settle(major: int) -> None:
     newer = knobs.nvidia.ptxas_blackwell
     if _release(newer.version) < SOUND:
         raise RuntimeError(
-            f"ptxas {knobs.nvidia.ptxas.version} ({knobs.nvidia.ptxas.path}) makes wrong machine code of matrix products on Hopper"
-            ": set TRITON_PTXAS_PATH to the ptxas of CUDA 12.9 or later, or kernels=native"
+            f"ptxas {knobs.nvidia.ptxas.version} ({knobs.nvidia.ptxas.path}) makes wrong machine code of matrix products on"
+            " Hopper: set TRITON_PTXAS_PATH to the ptxas of CUDA 12.9 or later, or kernels=native"
         )
     knobs.nvidia.ptxas = newer.path
 

@@ -36,7 +36,7 @@ def why_not() -> str | None:
         return "Triton is not installed here (it comes with PyTorch for CUDA on Linux); kernels=native runs everywhere"
     if _release() < OLDEST_TRITON:
         have, want = (".".join(map(str, pair)) for pair in (_release(), OLDEST_TRITON))
-        return f"Triton {have} is installed, {want} or later is needed (it comes with PyTorch 2.11); kernels=native runs everywhere"
+        return f"Triton {have} is installed, {want} or later is needed (PyTorch 2.11 has it); kernels=native runs everywhere"
     if interpreted():
         return None
     if not torch.cuda.is_available():
