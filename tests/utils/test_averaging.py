@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models.contracts import QUANTIZERS
+from models.quantizers import nearest  # noqa: F401 - which registers itself
 from utils.averaging import mean_weights
 
 
