@@ -1,6 +1,7 @@
 """Real processes, real signals: two ranks stop together, or end together where one of them fails."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -107,12 +108,12 @@ def test_no_hang_in_twenty(trial: int) -> None:
     ("fault", "said"),
     [
         ("raise", "rank 1 has a fault"),
-        ("kill", "terminated with code -9"),
-        ("kill-first", "the first rank is gone"),
-        ("nan", "the loss was NaN or infinite"),
+        ("kill", "terminated with code -9|Connection (closed|reset) by peer"),  # whoever notices first
+        ("kill-first", "the first rank is gone|Connection (closed|reset) by peer"),
+        ("nan", "the loss was NaN or infinite in step 9"),
     ],
 )
 def test_where_one_rank_fails_all_end(fault: str, said: str) -> None:
     code, _, err = ended(begin(f"fault={fault}"))
     assert code != 0
-    assert said in err
+    assert re.search(said, err)

@@ -34,13 +34,20 @@ class Fault(pl.Callback):
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        step = pl_module.training_step
+
+        def spoilt(batch: Any, batch_idx: int) -> Any:
+            return step(batch, batch_idx) * (1.0 if trainer.global_step + 1 < STEP else float("nan"))
+
+        if self.kind == "nan" and trainer.global_rank == 1:
+            pl_module.training_step = spoilt  # type: ignore[method-assign]
+
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
         if trainer.global_step + 1 < STEP:
             return
         if self.kind == "raise" and trainer.global_rank == 1:
             raise ValueError("rank 1 has a fault")
-        if self.kind == "nan" and trainer.global_rank == 1:
-            loss.data.fill_(float("nan"))
         if self.kind == ("kill-first", "kill")[trainer.global_rank]:
             os.kill(os.getpid(), signal.SIGKILL)
 
