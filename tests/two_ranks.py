@@ -35,7 +35,7 @@ class Fault(pl.Callback):
         self.kind = kind
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        step = pl_module.training_step
+        step: Any = pl_module.training_step
 
         def spoilt(batch: Any, batch_idx: int) -> Any:
             return step(batch, batch_idx) * (1.0 if trainer.global_step + 1 < STEP else float("nan"))
