@@ -1,5 +1,7 @@
 """Loader workers under a scheduler that signals every process of a job."""
 
+import atexit
+import multiprocessing
 import signal
 from types import FrameType
 
@@ -22,3 +24,13 @@ def outlive_signals(worker: int) -> None:
 
 def _end_later(number: int, frame: FrameType | None) -> None:
     signal.alarm(OUTLIVES_S)  # SIGALRM ends a process that does not handle it
+
+
+def _end_workers() -> None:
+    """Python ends its workers by SIGTERM at exit, and waits for them; ours would outlive it, and hold nothing by then."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
+atexit.register(_end_workers)  # later than Python's own, which is asked after it
