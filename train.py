@@ -7,19 +7,20 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from utils import slurm
+from utils import slurm, sweep
 from utils.config import plain
 from utils.errors import ConfigError, WaveError
 from utils.overrides import explicit_settings, lenient, unknown_choices
 from utils.supervision import end_with_parent
 
 
-def train(config: dict[str, Any], overrides: list[str]) -> None:
-    """Run a composed config.
+def train(config: dict[str, Any], overrides: list[str]) -> sweep.Best | None:
+    """Run a composed config; returns the best value of its validation metric, None where there is none.
 
     Args:
         config: plain builtins.
@@ -35,6 +36,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
     from tasks.pictures import Pictures
     from utils import runlog
     from utils.averaging import average
+    from utils.loggers import METRICS
     from utils.preemption import Stopped
     from utils.start_table import KeepStarts
 
@@ -63,22 +65,27 @@ def train(config: dict[str, Any], overrides: list[str]) -> None:
         sys.exit(130)
     averages = config["checkpoint"]["average"] and not config["trainer"]["fast_dev_run"]
     runlog.farewell(config, run.module, trainer, average(trainer, run.module, run.data) if averages else None)
+    return sweep.best(runlog.folder(config) / METRICS, run.module.task.monitor)
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")
-def main(composed: DictConfig) -> None:
-    """Compose, then train; a mistake is told in one screen, without a traceback."""
+def main(composed: DictConfig) -> sweep.Best | None:
+    """Compose, then train; a mistake is told in one screen, without a traceback. Runs of a sweep return what its table shows."""
     job = HydraConfig.get()
+    sweeps = job.mode == RunMode.MULTIRUN
     try:
         config = plain(composed)
-        if job.mode == RunMode.MULTIRUN:
-            config["run_id"] = f"{config['run_id']}_{job.job.num}"
-        train(config, list(job.overrides.task))
+        if sweeps:
+            config["run_id"] = sweep.run_id(config["run_id"], job.job.num)
+        return train(config, list(job.overrides.task))
     except OmegaConfBaseException as error:
-        sys.exit(f"\n{ConfigError([str(error).splitlines()[0]])}")
+        text = str(ConfigError([str(error).splitlines()[0]]))
     except WaveError as error:
         # an error in a worker process arrives with that process's traceback in front of its text
-        sys.exit(f"\n{str(error).rpartition('Error: ')[2] if 'Traceback' in str(error) else error}")
+        text = str(error).rpartition("Error: ")[2] if "Traceback" in str(error) else str(error)
+    if sweeps:
+        raise HydraException(text)  # the other runs go on, and the table says which one failed
+    sys.exit(f"\n{text}")
 
 
 if __name__ == "__main__":
@@ -90,5 +97,10 @@ if __name__ == "__main__":
     mistyped = unknown_choices(sys.argv[1:])
     if mistyped:
         sys.exit(f"\n{ConfigError(mistyped)}")
+    sweeps = bool({"-m", "--multirun"} & set(sys.argv)) and "LOCAL_RANK" not in os.environ
     sys.argv[1:] = lenient(sys.argv[1:])
-    main()
+    try:
+        main()
+    finally:
+        if sweeps:
+            sweep.tell(os.environ["WAVEXLSTM_RUN_ID"])

@@ -38,6 +38,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
+# a node that is silent for so many seconds is lost
+SlurmdTimeout=15
 # a time limit and a cancellation kill this many seconds after they asked
 KillWait=10
 PreemptType=preempt/partition_prio

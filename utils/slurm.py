@@ -83,6 +83,12 @@ def preempted() -> bool:
     return found.get("JobState") == "RUNNING" and found.get("PreemptTime", "None") != "None"
 
 
+def show(job: str) -> str | None:
+    """What the controller says of a job or an array, a line a job: nothing where it has forgotten it; None where it is busy."""
+    said, complaint = _scontrol("--oneliner", "show", "job", job)
+    return None if complaint and "Invalid job id" not in complaint else said
+
+
 def _scontrol(*words: str) -> tuple[str, str]:
     """What it said, and its complaint: empty where all went well."""
     try:
