@@ -1,0 +1,146 @@
+"""Trainings killed at random and resumed: ``python tests/killed_runs.py KILLS SEED``, in the folder it is to write to.
+
+A process of its own: it loads torch and Lightning once and forks each turn of a training, which is cheap and safe while it has
+one thread. A turn is the whole of ``train.train``, as SLURM starts it again after a kill: it goes on from the newest checkpoint
+in its run folder, if there is one. Each is killed at a moment drawn evenly from the time an undisturbed training takes, from its
+start on. Prints what became of them as JSON.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import torch  # noqa: E402 - after the path
+from composing import composed  # noqa: E402
+
+import tasks.build  # noqa: E402, F401 - loaded before the turns are forked
+import tasks.pictures  # noqa: E402, F401
+import utils.runlog  # noqa: E402, F401
+from train import train  # noqa: E402
+from utils.checkpoint import read_raw  # noqa: E402
+from utils.metrics_file import read  # noqa: E402
+
+WORDS = [
+    "experiment=contrastive/small",
+    "dataset.samples=64",
+    "dataset.trace_samples=2000",
+    "dataset.traces=24",
+    "dataset.traces_dev=4",
+    "encoder.width=16",
+    "model.d_model=8",
+    "model.pool=[2]",
+    "model.dropout=0.1",
+    "model.mlstm_num_heads=2",
+    "quantizer.codes=16",
+    "loss.count=5",
+    "loader.batch_size=2",
+    "trainer.accelerator=cpu",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.val_check_interval=4",
+    "trainer.max_epochs=-1",
+    "trainer.max_steps=20",
+    "trainer.log_every_n_steps=1",
+    "trainer.enable_progress_bar=false",
+    "checkpoint.every_n_train_steps=3",
+    "pictures.enabled=false",
+    "logger.tensorboard=false",
+    "guard.requeue=true",
+]
+"""Twelve batches an epoch, two a step, validation within the epoch, dropout and Gumbel noise."""
+CURVES = ("train/loss", "val/loss", "learning_rate")
+
+
+def turn(name, workers):
+    """Fork a turn of a training; its process id."""
+    child = os.fork()
+    if child:
+        return child
+    quiet = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    words = [*WORDS, f"loader.num_workers={workers}", f"run_id={name}"]
+    code = 1
+    try:
+        with warnings.catch_warnings():
+            train(composed(*words), words)
+        code = 0
+    finally:
+        if code:
+            sys.excepthook(*sys.exc_info())
+        os._exit(code)
+
+
+def ended(child, within):
+    """Exit code of a turn; None where it had to be killed after so many seconds."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def result(name):
+    """All that a training leaves: weights, optimizer, generators, position, curves."""
+    folder = Path("runs/contrastive/small") / name
+    curves = read(folder / "metrics.csv")
+    return read_raw(folder / "checkpoints" / "last.ckpt"), {column: curves[column] for column in CURVES}
+
+
+def differences(one, other, path=""):
+    """Names of leaves in which two checkpoints differ, bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return [] if torch.equal(one, other) else [path]
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return [path]
+        return [name for key in one for name in differences(one[key], other[key], f"{path}/{key}")]
+    if isinstance(one, (list, tuple)):
+        return [name for at, pair in enumerate(zip(one, other, strict=True)) for name in differences(*pair, f"{path}/{at}")]
+    return [] if one == other else [path]
+
+
+COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "generators", "global_step", "epoch", "WaveData")
+
+
+def different(one, other):
+    """In what two trainings differ."""
+    (saved, curves), (theirs, others) = one, other
+    found = [name for key in COMPARED if key in saved for name in differences(saved[key], theirs[key], key)]
+    return found + [column for column in CURVES if curves[column] != others[column]]
+
+
+def main(kills, seed):
+    chance, done, trainings, wrong = random.Random(seed), 0, 0, []
+    whole, took = {}, {}
+    for workers in (0, 1):
+        began = time.monotonic()
+        code = ended(turn(f"whole_{workers}", workers), 300)
+        assert code == 0, Path("log.txt").read_text()[-3000:]
+        whole[workers], took[workers] = result(f"whole_{workers}"), time.monotonic() - began
+    while done < kills:
+        name, workers, code = f"killed_{trainings}", trainings % 2, None
+        while code is None:
+            # the last turn of the last training is left in peace
+            code = ended(turn(name, workers), chance.uniform(0, took[workers]) if done < kills else 300)
+            done += code is None
+        if code or (found := different(whole[workers], result(name))):
+            wrong.append((name, code, [] if code else found))
+        trainings += 1
+    return {"kills": done, "trainings": trainings, "wrong": wrong, "seconds": [round(took[workers], 2) for workers in took]}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.stdout.write(json.dumps(main(int(sys.argv[1]), int(sys.argv[2]))))
