@@ -32,6 +32,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> sweep.Best | None:
     # imported here: Hydra's own refusals and --help do not wait for Lightning
     import pytorch_lightning as pl
 
+    from sizing.table import show
     from tasks.build import adopt_architecture, build, check, check_resume
     from tasks.pictures import Pictures
     from utils import runlog
@@ -44,6 +45,8 @@ def train(config: dict[str, Any], overrides: list[str]) -> sweep.Best | None:
     config = runlog.going_on(config)
     stated = explicit_settings(overrides, config["experiment_name"])
     config = adopt_architecture(config, stated)
+    if config["plan"]["enabled"]:
+        return show(config)
     resume = runlog.resumable(config["train"]["ckpt_path"])
     if resume:
         check_resume(config, resume)

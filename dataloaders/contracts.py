@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from torch.utils.data import Dataset
 
@@ -43,6 +45,23 @@ class Part(Dataset[Batch], ABC):
         return self.__getitems__([key])
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What the settings of a source say before anything is opened.
+
+    Attributes:
+        spec: what its batches look like.
+        traces: of the training split; None where only the data can tell.
+        origin: where that number is from, or why there is none.
+        stored: whether windows are read from a disk.
+    """
+
+    spec: DataSpec
+    traces: int | None
+    origin: str
+    stored: bool
+
+
 class Source(ABC):
     """A set of waveforms, on disk or simulated: ``Source(settings, seed=…)``.
 
@@ -51,6 +70,15 @@ class Source(ABC):
     """
 
     spec: DataSpec
+
+    @classmethod
+    @abstractmethod
+    def outlook(cls, cfg: Any) -> Outlook:
+        """What can be said of the source from its settings alone, without touching data.
+
+        Args:
+            cfg: settings of this kind of source.
+        """
 
     @abstractmethod
     def part(self, split: Split) -> Part:

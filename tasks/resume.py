@@ -8,7 +8,7 @@ from utils import checkpoint
 from utils.errors import CheckpointError
 from utils.initial import InitConfig
 
-MAY_CHANGE = frozenset({"train", "trainer", "loader", "logger", "checkpoint", "pictures", "guard", "run_id"})
+MAY_CHANGE = frozenset({"train", "trainer", "loader", "logger", "checkpoint", "pictures", "guard", "plan", "run_id"})
 """Sections that a resumed run may set anew; everything else must be as the checkpoint has it. ``init`` too: what is frozen, and
 how fast each part learns, decides where a run ends."""
 

@@ -20,13 +20,14 @@ from utils.errors import ConfigError
 from utils.overrides import unknown_choices
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("utils", "models", "dataloaders", "tasks", "evaluation")
+ROOMS = ("utils", "models", "dataloaders", "tasks", "evaluation", "sizing")
 MAY_IMPORT = {
     "utils": set(),
     "models": {"utils"},
     "dataloaders": {"utils"},
     "tasks": {"utils", "models", "dataloaders"},
     "evaluation": {"utils", "models", "dataloaders", "tasks"},
+    "sizing": {"utils", "models", "dataloaders", "tasks"},
 }
 EXPERIMENTS = sorted(
     str(path.relative_to(CONFIGS / "experiment").with_suffix("")) for path in (CONFIGS / "experiment").rglob("*.yaml")

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from utils.errors import demand, did_you_mean
 from utils.guarding import GuardConfig
 from utils.initial import InitConfig
+from utils.planning import PlanConfig
 from utils.registry import mistakes_in
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -227,6 +228,8 @@ class RunConfig:
     """When a run must stop, and whether it goes on by itself."""
     init: InitConfig = field(default_factory=InitConfig)
     """Where weights start, and what may move."""
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    """Size the run instead of starting it."""
 
     def __post_init__(self) -> None:
         """State the ranges."""
@@ -247,6 +250,7 @@ SECTIONS: dict[str, type] = {
     "pictures": PicturesConfig,
     "guard": GuardConfig,
     "init": InitConfig,
+    "plan": PlanConfig,
 }
 
 

@@ -8,6 +8,9 @@ from omegaconf import OmegaConf
 from utils.config import CONFIGS, PARTS
 from utils.errors import did_you_mean
 
+SWITCHES = {"plan": "enabled"}
+"""Sections that their own name switches on: ``plan=true`` is ``plan.enabled=true``."""
+
 
 def lenient(arguments: Sequence[str]) -> list[str]:
     """Command-line overrides with ``++`` before every ``key=value`` that chooses no config group.
@@ -20,7 +23,9 @@ def lenient(arguments: Sequence[str]) -> list[str]:
 
 
 def _lenient(argument: str, groups: set[str]) -> str:
-    key, sign, _ = argument.partition("=")
+    key, sign, value = argument.partition("=")
+    if sign and key in SWITCHES:
+        return f"++{key}.{SWITCHES[key]}={value}"
     special = not sign or key.startswith(("-", "+", "~", "hydra")) or "@" in key or key in groups
     return argument if special else f"++{argument}"
 

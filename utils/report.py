@@ -1,6 +1,5 @@
 """What is said before a run (what will happen) and after it (what was learnt, where things are, what to type next)."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from utils.loggers import METRICS
 from utils.metrics_file import read
 from utils.next_steps import suggest
 from utils.pace import Throughput
+from utils.planning import run_length
 from utils.start_table import PartStart, table
 
 
@@ -100,14 +100,10 @@ def _device(trainer: pl.Trainer) -> str:
 def _plan(config: Mapping[str, Any], traces: int, trainer: pl.Trainer) -> str:
     settings = config["trainer"]
     window = config["loader"]["batch_size"] * trainer.world_size
-    batches, limit = traces // window, settings["limit_train_batches"]
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    epoch = math.ceil(batches / settings["accumulate_grad_batches"])
+    steps, epoch = run_length(settings, traces, window)
     samples = f"{window * settings['accumulate_grad_batches']} windows a step"
     if config["trainer"]["fast_dev_run"]:
         return f"one step, {samples}"
-    bounds = [settings["max_steps"], epoch * settings["max_epochs"]]
-    steps = min((bound for bound in bounds if bound > 0), default=0)  # 0: no batch fits, which the loader refuses
     return f"{steps:,} steps ({steps / max(1, epoch):.3g} epochs of {epoch:,}), {samples}"
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from dataloaders.batch import Batch, DataSpec, Target
-from dataloaders.contracts import SOURCES, Source, Split
+from dataloaders.contracts import SOURCES, Outlook, Source, Split
 from dataloaders.foreshock.classes import VISSO, class_names
 from dataloaders.foreshock.sequence import ClassesConfig, EventPart, sort_traces
 from dataloaders.foreshock.write import EVENT_COLUMN, P_COLUMN, SEQUENCE_COLUMN, TIME_COLUMN
@@ -57,9 +57,7 @@ class Foreshock(Source):
 
     def __init__(self, cfg: ForeshockConfig, *, seed: int) -> None:
         self.cfg, self.seed = cfg, seed
-        self.spec = DataSpec(
-            channels=cfg.d_data, samples=cfg.samples, rate=RATE, target=Target.event_class, classes=class_names(cfg.classes)
-        )
+        self.spec = self.outlook(cfg).spec
         if not Path(cfg.path).expanduser().is_dir():
             raise DataError(
                 f"dataset.path = '{cfg.path}': no such folder. Convert the published tables first: python -m "
@@ -75,6 +73,13 @@ class Foreshock(Source):
         columns = metadata[EVENT_COLUMN], metadata[TIME_COLUMN], metadata[SEQUENCE_COLUMN]
         self.sorted = sort_traces(cfg, *columns, self.catalogue.event)
         self.visso = metadata[SEQUENCE_COLUMN] == VISSO
+
+    @classmethod
+    def outlook(cls, cfg: ForeshockConfig) -> Outlook:
+        """Only the classes."""
+        names = class_names(cfg.classes)
+        spec = DataSpec(channels=cfg.d_data, samples=cfg.samples, rate=RATE, target=Target.event_class, classes=names)
+        return Outlook(spec, None, "not known before the set is read: give plan.traces", stored=True)
 
     def part(self, split: Split) -> EventPart:
         """Windows of a split."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dataloaders.batch import Batch, DataSpec, Target
-from dataloaders.contracts import SOURCES, Source, Split
+from dataloaders.contracts import SOURCES, Outlook, Source, Split
 from dataloaders.foreshock.classes import POST, PRE, VISSO, class_names
 from dataloaders.foreshock.sequence import ClassesConfig, EventPart, sort_traces
 from dataloaders.simulator import RATE, Simulator, SimulatorConfig
@@ -94,12 +94,18 @@ class ForeshockSynthetic(Source):
 
     def __init__(self, cfg: ForeshockSyntheticConfig, *, seed: int) -> None:
         self.cfg = cfg
-        names = class_names(cfg.classes)
-        self.spec = DataSpec(channels=cfg.d_data, samples=cfg.samples, rate=RATE, target=Target.event_class, classes=names)
+        self.spec = self.outlook(cfg).spec
         self.timeline = draw_times(cfg)
         number = np.arange(len(self.timeline.days))
         name = np.array([f"synthetic_{each}" for each in number])
         self.sorted = sort_traces(cfg, name, self.timeline.days * 86400, self.timeline.sequence, number + FIRST_NUMBER)
+
+    @classmethod
+    def outlook(cls, cfg: ForeshockSyntheticConfig) -> Outlook:
+        """Only the classes."""
+        names = class_names(cfg.classes)
+        spec = DataSpec(channels=cfg.d_data, samples=cfg.samples, rate=RATE, target=Target.event_class, classes=names)
+        return Outlook(spec, None, "not known before the sequence is drawn: give plan.traces", stored=False)
 
     def part(self, split: Split) -> "SyntheticSequencePart":
         """The events of a split."""

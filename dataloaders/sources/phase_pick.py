@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dataloaders.batch import PICK_CLASSES, Batch, DataSpec, Target
-from dataloaders.contracts import SOURCES, Part, Source, Split
+from dataloaders.contracts import SOURCES, Outlook, Part, Source, Split
 from dataloaders.sets.arrivals import Arrivals, read_arrivals
 from dataloaders.sets.catalogue import Catalogue
 from dataloaders.sets.part import Cut, TracePart
@@ -64,10 +64,16 @@ class PhasePick(Source):
     def __init__(self, cfg: PhasePickConfig, *, seed: int) -> None:
         self.cfg, self.seed = cfg, seed
         self.sets = SeisBench(cfg, seed=seed)
-        self.spec = replace(self.sets.spec, target=Target.picks, classes=PICK_CLASSES)
+        self.spec = self.outlook(cfg).spec
         self.arrivals = labels_of(self.sets.catalogue, read_arrivals(cfg.dataset_name), cfg.unlabelled)
         self.sets.leave_out("of an earthquake without a usable P or S pick", ~self.arrivals.labelled)
         self.sets.leave_out("whose event is also in a later split", impure(self.sets.catalogue, self.sets.usable))
+
+    @classmethod
+    def outlook(cls, cfg: PhasePickConfig) -> Outlook:
+        """As of the same sets without arrivals; traces left out for theirs are not known yet."""
+        sets = SeisBench.outlook(cfg)
+        return replace(sets, spec=replace(sets.spec, target=Target.picks, classes=PICK_CLASSES))
 
     def part(self, split: Split) -> Part:
         """Windows of a split. Those of dev and test are drawn once and for all, in the same way as those of training."""

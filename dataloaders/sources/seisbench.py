@@ -9,10 +9,11 @@ from typing import final
 import numpy as np
 
 from dataloaders.batch import DataSpec
-from dataloaders.contracts import SOURCES, Part, Source, Split
+from dataloaders.contracts import SOURCES, Outlook, Part, Source, Split
 from dataloaders.normalise import PrepareConfig
 from dataloaders.sets.catalogue import Catalogue, open_sets
 from dataloaders.sets.part import TracePart
+from dataloaders.sets.published import training_traces
 from dataloaders.sets.reader import Reader
 from dataloaders.sets.resample import RATE, is_100_hz, known
 from dataloaders.sets.splits import SPLITS, in_fraction
@@ -88,10 +89,17 @@ class SeisBench(Source):
     def __init__(self, cfg: SeisBenchConfig, *, seed: int) -> None:
         self.cfg = cfg
         self.seed = seed
-        self.spec = DataSpec(channels=cfg.d_data, samples=cfg.samples, rate=RATE)
+        self.spec = self.outlook(cfg).spec
         stored = open_sets(cfg.dataset_name, cfg.split_seed)
         self.catalogue = stored.at_100_hz() if cfg.other_rates is OtherRates.resample else stored
         self.usable, self.skipped = choose(self.catalogue, cfg)
+
+    @classmethod
+    def outlook(cls, cfg: SeisBenchConfig) -> Outlook:
+        """Published sizes of sets that are named; nothing of folders."""
+        traces, origin = training_traces(cfg.dataset_name)
+        spec = DataSpec(channels=cfg.d_data, samples=cfg.samples, rate=RATE)
+        return Outlook(spec, None if traces is None else round(cfg.training_fraction * traces), origin, stored=True)
 
     def traces(self, split: Split) -> np.ndarray:
         """Numbers of the traces of a split, after ``training_fraction``."""

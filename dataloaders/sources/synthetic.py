@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dataloaders.batch import Batch, DataSpec, Target
-from dataloaders.contracts import SOURCES, Part, Source, Split
+from dataloaders.contracts import SOURCES, Outlook, Part, Source, Split
 from dataloaders.normalise import PrepareConfig
 from dataloaders.simulator import PHASES, RATE, Simulator, SimulatorConfig, Traces
 from utils.errors import DataError, demand
@@ -62,7 +62,13 @@ class Synthetic(Source):
 
     def __init__(self, cfg: SyntheticConfig, *, seed: int) -> None:
         self.cfg, self.seed = cfg, seed
-        self.spec = DataSpec(channels=cfg.d_data, samples=cfg.samples, rate=RATE, target=Target.picks, classes=("P", "S", "N"))
+        self.spec = self.outlook(cfg).spec
+
+    @classmethod
+    def outlook(cls, cfg: SyntheticConfig) -> Outlook:
+        """As many traces as asked for."""
+        spec = DataSpec(channels=cfg.d_data, samples=cfg.samples, rate=RATE, target=Target.picks, classes=("P", "S", "N"))
+        return Outlook(spec, cfg.traces, "dataset.traces", stored=False)
 
     def part(self, split: Split) -> "SyntheticPart":
         """The traces of a split.

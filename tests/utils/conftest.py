@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dataloaders.batch import Batch, DataSpec
-from dataloaders.contracts import Part, Source, Split
+from dataloaders.contracts import Outlook, Part, Source, Split
 from dataloaders.datamodule import WaveData
 from dataloaders.normalise import PrepareConfig
 from models.contracts import Backbone, Decoder, Encoder
@@ -113,6 +113,10 @@ class TinyPart(Part):
 @final
 class TinySource(Source):
     spec = SPEC
+
+    @classmethod
+    def outlook(cls, cfg: Any) -> Outlook:
+        return Outlook(SPEC, 24, "sines", stored=False)
 
     def part(self, split: Split) -> Part:
         return TinyPart(24 if split is Split.train else 8)

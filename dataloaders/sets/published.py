@@ -1,0 +1,26 @@
+"""How many traces the sets of SeisBench have, for plans alone: a run counts its own."""
+
+TRACES = {
+    "ETHZ": 36_743,
+    "GEOFON": 275_000,
+    "InstanceCounts": 1_200_000,
+    "Iquique": 13_400,
+    "MLAAPDE": 1_900_000,
+    "OBST2024": 60_000,
+    "PNW": 190_000,
+    "STEAD": 1_200_000,
+}
+"""As published: SeisBench's documentation (benchmark datasets); PNW from Ni et al. 2023 (Seismica 2, 1), STEAD from Mousavi et
+al. 2019 (IEEE Access 7). All but ETHZ and Iquique are rounded there; of MLAAPDE it is the number of labelled phases."""
+
+TRAIN_SHARE = 0.6
+"""Share of the training split where nothing else is known: that of sets without a split of their own."""
+
+
+def training_traces(names: list[str]) -> tuple[int | None, str]:
+    """(Traces of the training splits of these sets together, where the number is from); None where one of them is not listed."""
+    unknown = [name for name in names if name not in TRACES]
+    if unknown:
+        return None, f"not known of {', '.join(unknown)}: give plan.traces"
+    total = sum(TRACES[name] for name in names)
+    return round(TRAIN_SHARE * total), f"{TRAIN_SHARE:.0%} of some {total:,} published; plan.traces=… where you know better"
