@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import torch  # noqa: E402 - after the path
 from composing import composed  # noqa: E402
 
-import tasks.build  # noqa: E402, F401 - loaded before the turns are forked
+import tasks.build  # noqa: E402 - loaded before the turns are forked
 import tasks.pictures  # noqa: E402, F401
 import utils.runlog  # noqa: E402, F401
 from train import train  # noqa: E402

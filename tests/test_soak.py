@@ -1,4 +1,4 @@
-"""A training killed at random points and resumed ends with the bits of one that was not: ``WAVEXLSTM_KILLS=200`` for a long soak."""
+"""A training killed at random points and resumed ends with the bits of one that was not (long: ``WAVEXLSTM_KILLS=200``)."""
 
 import json
 import os
