@@ -208,7 +208,7 @@ def test_patch_mistakes_are_told():
 
 def test_the_worked_example_of_a_new_encoder_works_as_written(tmp_path):
     """Follows docs/extend.md in a copy of the tree."""
-    for name in ("configs", "models", "dataloaders", "tasks", "evaluation", "utils", "tests"):
+    for name in ("configs", "models", "dataloaders", "tasks", "evaluation", "sizing", "utils", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("train.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
