@@ -40,6 +40,14 @@ class Part(Dataset[Batch], ABC):
         Only cheap work: read, crop, pad. Normalising and masking happen on the batch, on its device.
         """
 
+    def name(self, trace: int) -> str:
+        """What to call a trace in messages: its file and place, where it has one.
+
+        Args:
+            trace: its number, as ``Batch.index`` has it.
+        """
+        return f"trace {trace}"
+
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         """A batch of one."""
         return self.__getitems__([key])

@@ -4,14 +4,13 @@ from typing import Any, cast, final
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
 
 from dataloaders.batch import Batch, DataSpec
 from dataloaders.contracts import Part, Source, Split
 from dataloaders.sampler import EvalOrder, TrainLoader, mark_padding
 from utils.config import LoaderConfig
 from utils.errors import DataError
-from utils.workers import outlive_signals
+from utils.workers import WatchedLoader
 
 
 @final
@@ -51,7 +50,7 @@ class WaveData(pl.LightningDataModule):
             "pin_memory": self.cfg.pin_memory and torch.cuda.is_available(),
             "prefetch_factor": self.cfg.prefetch_factor if workers else None,
             "persistent_workers": workers > 0,
-            "worker_init_fn": outlive_signals,
+            "patience_s": self.cfg.stalled_s,
             # its own: opening a loader would otherwise move the global generator, and a resumed run opens other ones
             "generator": torch.Generator(),
         }
@@ -80,17 +79,21 @@ class WaveData(pl.LightningDataModule):
         """
         self._resume = dict(state_dict)
 
-    def _eval_loader(self, split: Split) -> "DataLoader[Batch]":
+    def name(self, trace: int) -> str:
+        """What to call a training trace in messages; its number as ``Batch.index`` has it."""
+        return self.parts[Split.train].name(trace)
+
+    def _eval_loader(self, split: Split) -> WatchedLoader[Batch]:
         if split not in self.parts:
             self.parts[split] = self.source.part(split)
         part = self.parts[split]
         order = EvalOrder(len(part), self.cfg.batch_size)
-        return DataLoader(part, batch_sampler=order, collate_fn=cast(Any, mark_padding), **self._options())
+        return WatchedLoader(part, name=part.name, batch_sampler=order, collate_fn=cast(Any, mark_padding), **self._options())
 
-    def val_dataloader(self) -> "DataLoader[Batch]":
+    def val_dataloader(self) -> WatchedLoader[Batch]:
         """The dev split, every trace once."""
         return self._eval_loader(Split.dev)
 
-    def test_dataloader(self) -> "DataLoader[Batch]":
+    def test_dataloader(self) -> WatchedLoader[Batch]:
         """The test split, every trace once."""
         return self._eval_loader(Split.test)

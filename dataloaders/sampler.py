@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader
 
 from dataloaders.batch import Batch
 from dataloaders.contracts import Part
 from utils.distributed import rank, world_size
 from utils.errors import CheckpointError, DataError
+from utils.workers import WatchedLoader
 
 PADDING = -1
 """Epoch in the key of a window that only fills the last validation batch: all its samples are marked invalid."""
@@ -89,7 +89,9 @@ class TrainLoader:
 
     def __init__(self, part: Part, batch: int, seed: int, **options: Any) -> None:
         self.order = TrainOrder(len(part), batch, seed)
-        self.loader: DataLoader[Batch] = DataLoader(part, batch_sampler=self.order, collate_fn=cast(Any, mark_padding), **options)
+        self.loader: WatchedLoader[Batch] = WatchedLoader(
+            part, name=part.name, batch_sampler=self.order, collate_fn=cast(Any, mark_padding), **options
+        )
         self.epoch = 0
         self.done = 0
         self.limit = len(self.order)

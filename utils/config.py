@@ -43,6 +43,8 @@ class LoaderConfig:
     """Batches each worker keeps ready."""
     pin_memory: bool = True
     """Stage batches in page-locked memory (used only with a GPU)."""
+    stalled_s: int = 480
+    """Stop where no batch came for so many seconds, and name what the workers were reading; warn after half. 0 waits for ever."""
 
     def __post_init__(self) -> None:
         """State the ranges."""
@@ -50,6 +52,7 @@ class LoaderConfig:
             (self.batch_size >= 1, f"batch_size = {self.batch_size}: must be at least 1"),
             (self.num_workers >= 0, f"num_workers = {self.num_workers}: must be 0 or more"),
             (self.prefetch_factor >= 1, f"prefetch_factor = {self.prefetch_factor}: must be at least 1"),
+            (self.stalled_s >= 0, f"stalled_s = {self.stalled_s}: must be 0 or more"),
         )
 
 

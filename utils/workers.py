@@ -1,9 +1,27 @@
-"""Loader workers under a scheduler that signals every process of a job."""
+"""Loader workers: under a scheduler that signals every process of a job, and on disks that do not answer.
+
+Each worker notes in memory that it shares with its run which trace it is reading. Where no batch comes for long, or a worker dies
+(damaged files can kill the library that reads them), the run ends with that file's and trace's name.
+"""
 
 import atexit
 import multiprocessing
 import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import FrameType
+from typing import Any, TypeVar, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from utils.errors import DataError
+
+T = TypeVar("T")
 
 OUTLIVES_S = 300
 """Seconds a worker lives on after SIGTERM: long enough for the run to finish its step and to save."""
@@ -34,3 +52,118 @@ def _end_workers() -> None:
 
 
 atexit.register(_end_workers)  # later than Python's own, which is asked after it
+
+
+IDLE, BATCH = -1, -2
+"""In place of a trace's number: a worker waits for work; it works on a batch, of which trace it does not say."""
+_line: np.ndarray | None = None
+"""This worker's line of the board: (number of the trace, since when, in ns)."""
+
+
+def reading(trace: int) -> None:
+    """Note that this process begins to read a trace; of no effect outside of loader workers.
+
+    Args:
+        trace: its number, as ``Batch.index`` has it.
+    """
+    if _line is not None:
+        _line[:] = trace, time.monotonic_ns()
+
+
+def _begin(board: Tensor, worker: int) -> None:
+    global _line
+    _line = board[worker].numpy()
+    outlive_signals(worker)
+
+
+@final
+class _Noting(Dataset[T]):
+    """A dataset whose workers note when they work on a batch.
+
+    Args:
+        part: builds whole batches.
+    """
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, key: Any) -> T:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[Any]) -> T:
+        reading(BATCH)
+        batch = self.part.__getitems__(keys)
+        reading(IDLE)
+        return batch
+
+
+@final
+class WatchedLoader(DataLoader[T]):
+    """A DataLoader that says which file and trace its workers were reading where they stall or die.
+
+    Halfway through its patience it warns, once a loader. Without workers nothing is watched: the run reads by itself.
+
+    Args:
+        part: a dataset that builds whole batches; the readers it uses call :func:`reading`.
+        name: file and trace of a trace's number.
+        patience_s: seconds without a batch that end the run; 0 waits for ever.
+        options: of DataLoader.
+    """
+
+    def __init__(self, part: Any, *, name: Callable[[int], str], patience_s: float = 0, **options: Any) -> None:
+        self.name, self.patience_s = name, patience_s
+        workers = options.get("num_workers", 0)
+        self.board = torch.full((max(workers, 1), 2), IDLE, dtype=torch.int64).share_memory_()
+        half = patience_s / 2 if workers else 0
+        super().__init__(_Noting(part), timeout=half, worker_init_fn=partial(_begin, self.board), **options)
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]  # DataLoader promises a class of its own
+        """Batches.
+
+        Raises:
+            DataError: no batch came in time, or a worker died; names what each worker was reading.
+        """
+        batches = super().__iter__()
+        while True:
+            try:
+                batch = self._patiently(batches)
+            except StopIteration:
+                return
+            yield batch
+
+    def _patiently(self, batches: Iterator[T]) -> T:
+        try:
+            return next(batches)
+        except RuntimeError as error:
+            if not _of_loader(error):
+                raise
+            if "timed out" not in str(error):
+                raise DataError(f"a loader worker died: {error}\n{self._told()}") from error
+        warnings.warn(f"no batch for {self.patience_s / 2:g} s; waiting as long again\n{self._told()}", stacklevel=2)
+        try:
+            return next(batches)  # a timeout loses nothing: it waits for the same batch again
+        except RuntimeError as error:
+            if not _of_loader(error):
+                raise
+            raise DataError(
+                f"no batch for {self.patience_s:g} s (loader.stalled_s): stopped\n{self._told()}\n"
+                "Look whether these files can be read (a network disk that does not answer, a damaged file), and resume with "
+                "train.ckpt_path=<run folder>; or wait longer with loader.stalled_s"
+            ) from error
+
+    def _told(self) -> str:
+        """A line a worker: what it is reading, for how long."""
+        lines = []
+        for worker, (trace, since) in enumerate(self.board.tolist()):
+            for_s = f"for {(time.monotonic_ns() - since) / 1e9:.0f} s"
+            what = {IDLE: "waits for work", BATCH: f"works on a batch {for_s}"}.get(trace)
+            lines.append(f"  worker {worker}: {what or f'reads {self.name(trace)} {for_s}'}")
+        return "\n".join(lines)
+
+
+def _of_loader(error: RuntimeError) -> bool:
+    """Whether an error is DataLoader's own word on its workers, not an error within one."""
+    return str(error).startswith(("DataLoader timed out", "DataLoader worker"))

@@ -11,6 +11,7 @@ from dataloaders.packed.encode import decode
 from dataloaders.packed.files import MANIFEST, TRACES
 from dataloaders.packed.index import load_table
 from dataloaders.sets.catalogue import Catalogue
+from utils.workers import reading
 
 _OPEN_SHARDS = 256
 """Shards that a process keeps open; a system allows a thousand files or so."""
@@ -103,6 +104,7 @@ class Shards:
         for work in (self._announce, self._pull):
             failed = {at for at, _ in damaged}
             for span in spans:
+                reading(int(traces[span.at]))
                 try:
                     if span.at not in failed:
                         work(span, samples, flat)

@@ -48,6 +48,10 @@ class TracePart(Part):
     def __len__(self) -> int:
         return len(self.traces)
 
+    def name(self, trace: int) -> str:
+        """Its file, block and row."""
+        return self.reader.catalogue.trace_name(trace)
+
     def cut(self, keys: Sequence[tuple[int, int]]) -> Cut:
         """Where the windows of ``(epoch, position)`` keys lie."""
         epoch, position = np.asarray(keys, np.int64).reshape(-1, 2).T

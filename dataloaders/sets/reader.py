@@ -12,6 +12,7 @@ from dataloaders.sets.catalogue import Catalogue
 from dataloaders.sets.layout import Layout
 from dataloaders.sets.resample import reach, resample
 from utils.errors import DataError
+from utils.workers import reading
 
 _OPEN_BLOCKS = 8192
 _EXACT = 2.0**24
@@ -110,6 +111,7 @@ class Reader:
         sound = np.ones(len(traces), bool)
         blocks = self.catalogue.block[traces]
         for at in np.lexsort((self.catalogue.row[traces], blocks)).tolist():
+            reading(int(traces[at]))
             try:
                 self._cut(int(traces[at]), int(start[at]), int(count[at]), wave[at])
             except (OSError, KeyError) as error:

@@ -182,6 +182,10 @@ class PickPart(Part):
         """Number of traces."""
         return len(self.windows)
 
+    def name(self, trace: int) -> str:
+        """Its file, block and row."""
+        return self.windows.name(trace)
+
     def cut(self, keys: Sequence[tuple[int, int]]) -> Cut:
         """Where windows lie: around one of the trace's arrivals, or anywhere."""
         cut = self.windows.cut(keys)
