@@ -31,10 +31,27 @@ def reference(x, reversed_from, soft_cap, eps):
     return flipped(h.view_as(x[2]), reversed_from)
 
 
-def answers(run, x, after=head_norm, pull_seed=1):
-    """The output after ``after``, and the five gradients of its product with fixed random numbers."""
+def settled(x, reversed_from, soft_cap, most=100.0):
+    """Tokens ``P B H T 1`` whose n · q is no less than a ``most``-th of the sizes of all products that are added up in it.
+
+    What cancellation leaves is the rounding of operands many times over, however a cell computes it. The head norm makes as much
+    of such a token as of others, or far more, and a few of them outweigh thousands.
+    """
+    q, k, _, i, f = (flipped(a.detach().double(), reversed_from) for a in x)
+    if soft_cap is not None:
+        i, f = (soft_cap * torch.tanh(gate / soft_cap) for gate in (i, f))
+    b = F.logsigmoid(f).cumsum(-1)
+    later = torch.ones(b.shape[-1], b.shape[-1], dtype=torch.bool, device=b.device).tril()
+    log = (b[..., :, None] - b[..., None, :] + i[..., None, :]).where(later, -torch.inf)
+    weights = (log - log.amax(-1, keepdim=True)).exp()
+    left, sizes = (((q @ k.transpose(-1, -2)) * weights).sum(-1, keepdim=True) for q, k in ((q, k), (q.abs(), k.abs())))
+    return flipped(sizes <= most * left.abs(), reversed_from)
+
+
+def answers(run, x, after=head_norm, pull_seed=1, where=1.0):
+    """The output after ``after``, and the five gradients of its product with fixed random numbers, ``where`` it counts."""
     out = after(run(x))
-    pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(pull_seed)).to(out)
+    pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(pull_seed)).to(out) * where
     return [out, *torch.autograd.grad(out, x, pull)]
 
 

@@ -35,6 +35,10 @@ _NO_RESULT = (
 )
 
 
+_LOW_HALVES = ("0x7610", "0x7632")
+"""Selectors of PRMT that put a half of the first source into the low half of the result and keep the high one."""
+
+
 def _release(version: str) -> tuple[int, ...]:
     """``12.8`` as numbers."""
     return tuple(map(int, version.split(".")))
@@ -67,7 +71,8 @@ def unset_registers(code: str) -> list[str]:
     """Instructions that read a register which none before them wrote, in a listing of machine code (``cuobjdump -sass``).
 
     The listing is read from top to bottom, which finds no fault that only one way through a branch has. Not counted are
-    instructions that set or clear single bits of a register: predicates are kept so, and bits nobody set are never asked for.
+    instructions that set single bits or one half of a register and leave the rest: predicates and 16-bit numbers are kept so, and
+    what nobody set is never asked for.
     """
     known = {"RZ", "URZ", "R1"}  # R1 is the stack pointer
     found = []
@@ -75,12 +80,19 @@ def unset_registers(code: str) -> list[str]:
         words = [word.strip() for word in text.split(",")]
         results = 0 if operation.startswith(_NO_RESULT) else 1
         results += bool(results and len(words) > 2 and (_is_predicate(words[0]) or _is_predicate(words[1])))
-        if not (operation == "LOP3.LUT" and words[0] == words[1] and words[2].startswith("0x")):
+        if not _sets_a_part(operation, words):
             read = {name for word in words[results:] for name in _read(word, words)}
             if read - known:
                 found.append(f"{operation} {text.strip()}: {', '.join(sorted(read - known))}")
         known.update(name for word in words[:results] for name in _written(operation, word))
     return found
+
+
+def _sets_a_part(operation: str, words: list[str]) -> bool:
+    """Whether a register gets new bits, or a new half, beside those it has."""
+    if operation == "PRMT":
+        return words[0] == words[3] and words[2] in _LOW_HALVES
+    return operation == "LOP3.LUT" and words[0] == words[1] and words[2].startswith("0x")
 
 
 def _is_predicate(word: str) -> bool:

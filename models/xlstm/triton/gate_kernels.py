@@ -9,7 +9,7 @@ logarithms in memory are to the base 2.
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.parts import EMPTY, LOG2E, PAD, READ, SCALE, SIGN, TAKE, WRITE, about, base, line, stride
+from models.xlstm.triton.parts import EMPTY, LOG2E, PAD, READ, SCALE, SIGN, TAKE, WRITE, about, base, behind, line, stride
 
 
 @triton.jit
@@ -96,16 +96,30 @@ def _carried(PI, PF, stats, t, step_i, step_f, row, tokens, cap, CAPPED: tl.cons
 
 
 @triton.jit
+def _summed(values, first, last, t, inside, row, rows, tokens, BLOCK: tl.constexpr):
+    """Sum over tiles from the first to before the last; 0 outside of the sequence."""
+    total = tl.zeros((BLOCK,), tl.float32)
+    for part in range(first, last):
+        total += tl.load(line(values, part, row, rows, tokens) + t, mask=inside, other=0.0)
+    return total
+
+
+@triton.jit
 def gates_backward(
-    PI, PF, stats, pull_of, rho, kappa, DI, DF, si, sf, sdi, sdf, inner, heads, rows, tokens, reversed_from, log_scale, cap, eps,
-    CAPPED: tl.constexpr, TAKEN: tl.constexpr, TILES: tl.constexpr, BLOCK: tl.constexpr,
+    PI, PF, stats, pull_of, rho, kappa, passing, DI, DF, si, sf, sdi, sdf, inner, heads, rows, tokens, reversed_from, log_scale,
+    cap, eps, CAPPED: tl.constexpr, TAKEN: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
+    KEPT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the pre-activations; one program a row, from the last token to the first.
 
     With κ_s = k_s · dk_s all that token s gave and ρ_t = q_t · dq_t all that token t took, the gradient of an input gate is κ and
-    that of a log forget gate the sum of ρ − κ from its token on. In exact numbers ρ is nearly 0 (h is a quotient); but κ carries
-    the rounding of h that pull was made from, and only the ρ of the same products takes it off again, else it adds up along the
-    sequence. The running maximum is seen through eps alone: its gradient goes back along the maxima to the gate that set it.
+    that of a log forget gate what crosses it: all that tokens from its own on took of tokens before. Within a chunk that is the
+    sum of ρ − κ from the token on: both are sums of the same rounded products, so nothing is left of what does not cross. Between
+    chunks they are not (memory and gradient are rounded for themselves), and such a sum would carry the rounding of the whole
+    sequence even past a gate that forgot all. So what crosses is added up, never taken off: ρ of chunks before from the token on,
+    κ for chunks behind before the token, and what passes the chunk by (``KEPT``; float32 is exact enough to sum ρ − κ).
+
+    The running maximum is seen through eps alone: its gradient goes back along the maxima to the gate that set it.
     """
     row = tl.program_id(0)
     PI += base(row, si, inner, heads, tokens, reversed_from)
@@ -123,21 +137,27 @@ def gates_backward(
         inside = t < tokens
         goes_on, _, _ = _carried(PI, PF, stats, t + 1, step_i, step_f, row, tokens, cap, CAPPED)
         came, i, f = _carried(PI, PF, stats, t, step_i, step_f, row, tokens, cap, CAPPED)
-        given = tl.zeros((BLOCK,), tl.float32)
-        taken = tl.zeros((BLOCK,), tl.float32)
-        for part in range(0, TAKEN):
-            taken += tl.load(line(rho, part, row, rows, tokens) + t, mask=inside, other=0.0)
-        for part in range(0, TILES):
-            given += tl.load(line(kappa, part, row, rows, tokens) + t, mask=inside, other=0.0)
+        taken = _summed(rho, 0, TAKEN, t, inside, row, rows, tokens, BLOCK)
+        near = _summed(kappa, 0, TILES, t, inside, row, rows, tokens, BLOCK)
+        given = near
+        if not ONE:
+            given = _summed(kappa, TILES, 2 * TILES, t, inside, row, rows, tokens, BLOCK)
         pull = tl.load(line(pull_of, 0, row, rows, tokens) + t, mask=inside, other=0.0)
         known = about(stats, t, row, tokens)
         read = tl.load(known + READ, mask=inside, other=0.0) + log_scale
         take = tl.load(known + TAKE, mask=inside, other=0.0)
         dm = pull * eps * tl.exp2(take - read)
-        log_f = tl.cumsum(tl.where(inside, taken - given, 0.0), 0, reverse=True) + crossing
+        if KEPT:
+            beyond = tl.reshape(given - near, (BLOCK // L, L))
+            crossed = tl.cumsum(tl.reshape(taken - near, (BLOCK // L, L)), 1, reverse=True) + tl.cumsum(beyond, 1) - beyond
+            log_f = tl.reshape(crossed, (BLOCK,))
+            for part in range(0, 2 * TILES):
+                log_f += tl.load(behind(passing, t // L, row + rows * part, tokens, 1, L), mask=inside, other=0.0)
+        else:
+            log_f = tl.cumsum(tl.where(inside, taken - given, 0.0), 0, reverse=True) + crossing
+            crossing = tl.sum(tl.where(offsets == 0, log_f, 0.0), 0)
         chain, E = tl.associative_scan((goes_on, dm), 0, _before, reverse=True)
         E += chain * held
-        crossing = tl.sum(tl.where(offsets == 0, log_f, 0.0), 0)
         held = tl.sum(tl.where(offsets == 0, E, 0.0), 0)
         di, df = given + (1.0 - came) * E, (log_f + came * E) / (1.0 + tl.exp(f))
         if CAPPED:

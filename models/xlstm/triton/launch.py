@@ -67,11 +67,11 @@ HALF: dict[tuple[int, bool], Launch] = {
     (16, True): _even(16, 4, 1),
     (16, False): _even(16, 4, 2),
     (32, True): _even(32, 4, 1),
-    (32, False): _even(32, 4, 2),
+    (32, False): Launch(Tile(32, 4, 2), Tile(32, 4, 2), Tile(32, 4, 1)),
     (64, True): _even(64, 4, 1),
-    (64, False): Launch(Tile(64, 4, 2), Tile(64, 4, 1), Tile(64, 4, 2)),
+    (64, False): Launch(Tile(64, 4, 2), Tile(64, 4, 1), Tile(64, 4, 1)),
     (128, True): _even(64, 4, 1),
-    (128, False): Launch(Tile(64, 8, 1), Tile(32, 4, 2), Tile(32, 4, 2)),
+    (128, False): Launch(Tile(64, 8, 1), Tile(32, 4, 2), Tile(32, 4, 1)),
     (256, True): Launch(Tile(64, 4, 1), Tile(32, 8, 1), Tile(64, 4, 1)),
     (256, False): _even(32, 8, 1),
 }
@@ -181,18 +181,24 @@ def backward_calls(
     launch, shape, rows = _about(q)
     D, T, tile = q.shape[-1], q.shape[-2], launch.query
     tiles, parts = triton.cdiv(D, tile.width), triton.cdiv(D, launch.key_value.width)
-    pull, rho, kappa = (stats.new_empty(n, rows, stats.shape[1] * PAD.value) for n in (1, tiles, parts))
+    options, others = _scan_options(launch, tile, T), _scan_options(launch, launch.key_value, T)
+    kept = q.dtype is not torch.float32 and not options["ONE"]
+    if kept and options["L"] != others["L"]:
+        raise ValueError(f"chunks of {options['L']} and {others['L']} tokens: must be the same in both backward scans")
+    chunks = -(-T // options["L"])
+    pull, rho, kappa = (stats.new_empty(n, rows, stats.shape[1] * PAD.value) for n in (1, tiles, 2 * parts))
+    memories = q.new_empty((rows, chunks, D, D) if kept else 1)
+    sums, passing = (stats.new_empty(size if kept else 1) for size in ((rows, chunks, D), (2 * parts, rows, chunks)))
     told = (*shape, cell.reversed_from)
     query = Call(
         query_scan,
         rows * tiles,
-        (q, k, v, h, dh, dq, stats, pull, rho, *map(_strides, (q, k, v, h, dh, dq)), *told),
-        {"D": D, "BD": padded(D), "BK": tile.width, "TILES": tiles, **_scan_options(launch, tile, T)},
+        (q, k, v, h, dh, dq, stats, pull, rho, memories, sums, *map(_strides, (q, k, v, h, dh, dq)), *told),
+        {"D": D, "BD": padded(D), "BK": tile.width, "TILES": tiles, "KEPT": kept, **options},
     )
-    tile = launch.key_value
-    args = (q, k, v, dh, dk, dv, stats, pull, kappa, *map(_strides, (q, k, v, dh, dk, dv)), *told)
-    options = {"D": D, "BD": padded(D), "BW": tile.width, "TILES": parts, **_scan_options(launch, tile, T)}
-    scan = Call(key_value_scan, rows * parts * 2, args, options)
+    args = (q, k, v, dh, dk, dv, stats, pull, kappa, memories, sums, passing, *map(_strides, (q, k, v, dh, dk, dv)), *told)
+    more = {"D": D, "BD": padded(D), "BW": launch.key_value.width, "TILES": parts, "KEPT": kept}
+    scan = Call(key_value_scan, rows * parts * 2, args, more | others)
     gates = Call(
         gates_backward,
         rows,
@@ -203,6 +209,7 @@ def backward_calls(
             pull,
             rho,
             kappa,
+            passing,
             di,
             df,
             *map(_strides, (i, f, di, df)),
@@ -211,7 +218,16 @@ def backward_calls(
             cell.soft_cap or 1.0,
             cell.eps,
         ),
-        {"CAPPED": cell.soft_cap is not None, "TAKEN": tiles, "TILES": parts, "BLOCK": _gate_block(T), "num_warps": 4},
+        {
+            "CAPPED": cell.soft_cap is not None,
+            "TAKEN": tiles,
+            "TILES": parts,
+            "L": options["L"],
+            "ONE": options["ONE"],
+            "KEPT": kept,
+            "BLOCK": _gate_block(T),
+            "num_warps": 8,
+        },
     )
     return [query, scan, gates]
 

@@ -61,6 +61,12 @@ def line(values, part, row, rows, tokens):
 
 
 @triton.jit
+def behind(values, c, row, tokens, size, L: tl.constexpr):
+    """What is kept behind chunk c of a row, ``size`` numbers, in an array ``R chunks size``."""
+    return values + (row.to(tl.int64) * tl.cdiv(tokens, L) + c) * size
+
+
+@triton.jit
 def gradient(pull, t, row, rows, tokens, EVEN: tl.constexpr):
     """What the scan for dq left of tokens; it leaves nothing beyond the sequence."""
     if EVEN:
