@@ -15,6 +15,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MIX1 = 0xBF58476D1CE4E5B9
 _MIX2 = 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
+_INVERSE = pow(_GOLDEN, -1, 1 << 64)
 
 
 def _signed(value: int) -> int:
@@ -65,8 +66,9 @@ class Draw:
     def _bits(self, stream: str, count: int) -> Tensor:
         key = _mix(self.index + _signed(_stream(stream) + self.seed * _GOLDEN))
         key = _mix(key ^ (self.epoch * _signed(_GOLDEN) + 1))
-        counter = torch.arange(1, count + 1, device=key.device, dtype=torch.int64) * _signed(_GOLDEN)
-        return _mix(key[:, None] + counter)
+        number = torch.arange(1, count + 1, device=key.device, dtype=torch.int64)
+        # key + number · golden, with the key inside: torch.compile takes products of a range alone for 32-bit indices.
+        return _mix(((key * _signed(_INVERSE))[:, None] + number) * _signed(_GOLDEN))
 
     def uniform(self, stream: str, *shape: int) -> Tensor:
         """Float32 in [0, 1), ``B ×shape``. Streams with different names are independent."""
