@@ -38,6 +38,8 @@ KINDS = (
 )
 """(kind, pattern), asked in this order."""
 OTHER = "other"
+RANGES = ("Optimizer.", "ProfilerStep")
+"""Names of what the profiler adds around kernels: counted, they would be there twice."""
 
 
 @dataclass(kw_only=True)
@@ -111,7 +113,7 @@ def profiled(step: Step, steps: int, device: str) -> list[Kernel]:
     for event in seen.key_averages():
         on_gpu = event.device_type.name == "CUDA"
         spent = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
-        if spent > 0 and on_gpu == (device == "cuda"):
+        if spent > 0 and on_gpu == (device == "cuda") and not event.key.startswith(RANGES):
             kernels.append(Kernel(event.key, event.count / steps, spent / steps / 1e3))
     return sorted(kernels, key=lambda kernel: -kernel.ms)
 

@@ -26,6 +26,7 @@ from models.xlstm.triton.launch import (
     stats_like,
     using,
 )
+from models.xlstm.triton.op import run_calls
 
 PASSES = {"forward_scan": 4, "query_scan": 6, "key_value_scan": 6, "gates_forward": 0, "gates_backward": 0}
 """Passes over q of every kernel: operands read and results written."""
@@ -34,10 +35,11 @@ PASSES = {"forward_scan": 4, "query_scan": 6, "key_value_scan": 6, "gates_forwar
 def milliseconds(call: Call, repeats: int) -> float:
     """Median of a launch by events, after warm-up."""
     times = []
+    device = torch.device("cuda")
     for j in range(repeats + 3):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        call.run()
+        run_calls([call], device)
         end.record()
         end.synchronize()
         if j >= 3:
