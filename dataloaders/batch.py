@@ -46,7 +46,7 @@ class Batch(NamedTuple):
         valid: ``B L`` bool, False where the trace does not reach: padding, gaps, non-finite samples.
         live: ``B C`` bool, False where a component is missing.
         index: ``B`` int64, the trace's fixed number in its source: with seed and epoch it determines every random number.
-        epoch: ``B`` int64.
+        epoch: ``B`` int64; of weighted sets the pass over its set that shows the trace (:class:`dataloaders.mixture.Mixture`).
         onsets: ``B P`` int64, sample of each arrival in the window (−1: none); None where the source has no labels.
         phases: ``B P`` int64, 0 for P and 1 for S, beside ``onsets``.
         known: ``B 2`` bool, False where the P (S) of this trace exists but was never picked: nothing may be concluded from its

@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from dataloaders.batch import Batch, DataSpec
+from dataloaders.mixture import Mixture
 from utils.registry import Registry
 
 
@@ -25,9 +26,11 @@ class Part(Dataset[Batch], ABC):
 
     Attributes:
         spec: what its batches look like.
+        mixture: how much of each set an epoch holds; None: every trace once.
     """
 
     spec: DataSpec
+    mixture: Mixture | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -36,6 +39,8 @@ class Part(Dataset[Batch], ABC):
     @abstractmethod
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """The batch for ``(epoch, position)`` keys, position in ``0 … len − 1``. Pure: the same keys give the same batch.
+
+        In a mixture the first number is not the epoch, but which pass over its set shows the trace.
 
         Only cheap work: read, crop, pad. Normalising and masking happen on the batch, on its device.
         """

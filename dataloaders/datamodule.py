@@ -43,6 +43,12 @@ class WaveData(pl.LightningDataModule):
         """What the batches look like."""
         return self.source.spec
 
+    @property
+    def windows(self) -> int:
+        """Training windows of an epoch, before the incomplete last batch is left out."""
+        part = self.parts[Split.train]
+        return len(part) if part.mixture is None else len(part.mixture)
+
     def _options(self) -> dict[str, Any]:
         workers = self.cfg.num_workers
         return {

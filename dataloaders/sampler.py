@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from dataloaders.batch import Batch
 from dataloaders.contracts import Part
+from dataloaders.mixture import Mixture
 from utils.distributed import rank, world_size
 from utils.errors import CheckpointError, DataError
 from utils.workers import WatchedLoader
@@ -24,31 +26,41 @@ class TrainOrder:
         traces: in the split.
         batch: windows a rank and step.
         seed: of the run.
+        mixture: of weighted sets; None: every trace once an epoch.
 
     Raises:
-        DataError: a global batch is larger than the split.
+        DataError: a global batch is larger than an epoch.
     """
 
-    def __init__(self, traces: int, batch: int, seed: int) -> None:
-        self.traces, self.batch, self.seed = traces, batch, seed
+    def __init__(self, traces: int, batch: int, seed: int, mixture: Mixture | None = None) -> None:
+        self.traces, self.batch, self.seed, self.mixture = traces, batch, seed, mixture
+        self.windows = traces if mixture is None else len(mixture)
         self.rank, self.ranks = rank(), world_size()
         self.epoch = 0
         self.start = 0
-        if batch * self.ranks > traces:
+        if batch * self.ranks > self.windows:
+            what = f"{traces} traces" if mixture is None else f"{self.windows} windows an epoch"
             raise DataError(
-                f"train split: {traces} traces, but a step takes loader.batch_size = {batch} on each of {self.ranks} "
-                f"device(s) = {batch * self.ranks}. Set loader.batch_size to {max(1, traces // self.ranks)} or less."
+                f"train split: {what}, but a step takes loader.batch_size = {batch} on each of {self.ranks} "
+                f"device(s) = {batch * self.ranks}. Set loader.batch_size to {max(1, self.windows // self.ranks)} or less."
             )
 
     def __len__(self) -> int:
-        return self.traces // (self.batch * self.ranks)
+        return self.windows // (self.batch * self.ranks)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-        order = torch.randperm(self.traces, generator=generator).tolist()
+        order = self._order()
         for step in range(self.start, len(self)):
             first = (step * self.ranks + self.rank) * self.batch
-            yield [(self.epoch, position) for position in order[first : first + self.batch]]
+            yield [(epoch, position) for epoch, position in order[first : first + self.batch].tolist()]
+
+    def _order(self) -> np.ndarray:
+        """The keys of all ranks, ``windows 2``."""
+        if self.mixture is not None:
+            return self.mixture.epoch(self.seed, self.epoch)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+        order = torch.randperm(self.traces, generator=generator).numpy()
+        return np.stack([np.full_like(order, self.epoch), order], 1)
 
 
 class EvalOrder:
@@ -88,7 +100,7 @@ class TrainLoader:
     """
 
     def __init__(self, part: Part, batch: int, seed: int, **options: Any) -> None:
-        self.order = TrainOrder(len(part), batch, seed)
+        self.order = TrainOrder(len(part), batch, seed, part.mixture)
         self.loader: WatchedLoader[Batch] = WatchedLoader(
             part, name=part.name, batch_sampler=self.order, collate_fn=cast(Any, mark_padding), **options
         )

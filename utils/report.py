@@ -30,7 +30,7 @@ def greet(config: Mapping[str, Any], module: Any, data: Any, trainer: pl.Trainer
     Args:
         config: the run's config, plain builtins.
         module: with ``network`` (encoder, backbone, decoder), ``task`` and ``compiled``.
-        data: with ``source`` and ``parts`` (the splits as sized collections).
+        data: with ``source``, ``parts`` (the splits as sized collections) and ``windows`` of an epoch.
         trainer: of the run.
         starts: where the parts' weights come from.
     """
@@ -44,7 +44,7 @@ def greet(config: Mapping[str, Any], module: Any, data: Any, trainer: pl.Trainer
         ("data", f"{data.source.describe()}\n{sizes['train']:,} traces to train on, {sizes['dev']:,} to validate on"),
         ("model", table(starts)),
         ("kernels", module.network.backbone.describe()),
-        ("run", _plan(config, sizes["train"], trainer) + (", compiled before the first" if module.compiled else "")),
+        ("run", _plan(config, data.windows, trainer) + (", compiled before the first" if module.compiled else "")),
     ]
     _panel(f"WaveXLSTM  {config['experiment_name']}", rows, "cyan")
 
@@ -97,10 +97,10 @@ def _device(trainer: pl.Trainer) -> str:
     return f"{several}{name}, precision {trainer.precision}"
 
 
-def _plan(config: Mapping[str, Any], traces: int, trainer: pl.Trainer) -> str:
+def _plan(config: Mapping[str, Any], windows: int, trainer: pl.Trainer) -> str:
     settings = config["trainer"]
     window = config["loader"]["batch_size"] * trainer.world_size
-    steps, epoch = run_length(settings, traces, window)
+    steps, epoch = run_length(settings, windows, window)
     samples = f"{window * settings['accumulate_grad_batches']} windows a step"
     if config["trainer"]["fast_dev_run"]:
         return f"one step, {samples}"

@@ -8,6 +8,7 @@ import torch
 
 from dataloaders.batch import Batch, DataSpec
 from dataloaders.contracts import Part
+from dataloaders.mixture import Mixture
 from dataloaders.sets.reader import Reader
 from dataloaders.windows import centre_starts, covered, random_starts
 
@@ -37,13 +38,17 @@ class TracePart(Part):
         traces: their numbers in the catalogue.
         spec: what batches look like.
         seed: of the run, decides where random windows start; None: windows in the middle.
+        mixture: of weighted sets.
     """
 
-    def __init__(self, reader: Reader, traces: np.ndarray, spec: DataSpec, seed: int | None) -> None:
+    def __init__(
+        self, reader: Reader, traces: np.ndarray, spec: DataSpec, seed: int | None, mixture: Mixture | None = None
+    ) -> None:
         self.reader = reader
         self.traces = traces
         self.spec = spec
         self.seed = seed
+        self.mixture = mixture
 
     def __len__(self) -> int:
         return len(self.traces)

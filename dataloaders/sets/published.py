@@ -1,5 +1,7 @@
 """How many traces the sets of SeisBench have, for plans alone: a run counts its own."""
 
+from collections.abc import Mapping
+
 TRACES = {
     "ETHZ": 36_743,
     "GEOFON": 275_000,
@@ -17,10 +19,12 @@ TRAIN_SHARE = 0.6
 """Share of the training split where nothing else is known: that of sets without a split of their own."""
 
 
-def training_traces(names: list[str]) -> tuple[int | None, str]:
-    """(Traces of the training splits of these sets together, where the number is from); None where one of them is not listed."""
+def training_traces(names: list[str], weights: Mapping[str, float]) -> tuple[int | None, str]:
+    """(Windows an epoch of these sets together, where the number is from); None where one of them is not listed."""
     unknown = [name for name in names if name not in TRACES]
     if unknown:
         return None, f"not known of {', '.join(unknown)}: give plan.traces"
     total = sum(TRACES[name] for name in names)
-    return round(TRAIN_SHARE * total), f"{TRAIN_SHARE:.0%} of some {total:,} published; plan.traces=… where you know better"
+    weighted = sum(TRACES[name] * weights.get(name, 1.0) for name in names)
+    origin = f"{TRAIN_SHARE:.0%} of some {total:,} published{', weighted' * bool(weights)}; plan.traces=… where you know better"
+    return round(TRAIN_SHARE * weighted), origin

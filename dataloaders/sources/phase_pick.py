@@ -177,6 +177,7 @@ class PickPart(Part):
                 "there is nothing to pick. Add a set that has some, or remove column 'split' to split by event"
             )
         self.windows, self.labels, self.cfg, self.spec, self.seed = windows, labels, cfg, spec, seed
+        self.mixture = windows.mixture
 
     def __len__(self) -> int:
         """Number of traces."""

@@ -4,12 +4,14 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import final
 
 import numpy as np
 
 from dataloaders.batch import DataSpec
 from dataloaders.contracts import SOURCES, Outlook, Part, Source, Split
+from dataloaders.mixture import Mixture
 from dataloaders.normalise import PrepareConfig
 from dataloaders.sets.catalogue import Catalogue, open_sets
 from dataloaders.sets.part import TracePart
@@ -17,7 +19,7 @@ from dataloaders.sets.published import training_traces
 from dataloaders.sets.reader import Reader
 from dataloaders.sets.resample import RATE, is_100_hz, known
 from dataloaders.sets.splits import SPLITS, in_fraction
-from utils.errors import DataError, demand
+from utils.errors import DataError, demand, did_you_mean
 
 _REFUSED = """
 Networks see 100 Hz. Resample such traces while reading with dataset.other_rates=resample, or leave them out with \
@@ -46,6 +48,9 @@ class SeisBenchConfig(PrepareConfig):
         default_factory=lambda: ["ETHZ", "GEOFON", "STEAD", "InstanceCounts", "MLAAPDE", "Iquique", "PNW", "OBST2024"]
     )
     """SeisBench names, or folders in SeisBench's format; the default is the published pretraining mixture."""
+    weights: dict[str, float] = field(default_factory=dict[str, float])
+    """How often an epoch shows each training trace of a set, by its name in ``dataset_name``; 1 for those not named, and
+    fractions take the set up where the epoch before left off."""
     samples: int = 4096
     """Length of a window; 4096 samples are 40.96 s."""
     training_fraction: float = 1.0
@@ -66,11 +71,17 @@ class SeisBenchConfig(PrepareConfig):
         demand(
             (len(self.dataset_name) > 0, "dataset_name = []: must name at least one set or folder"),
             (len(set(self.dataset_name)) == len(self.dataset_name), f"dataset_name = {self.dataset_name}: names a set twice"),
+            *((name in self.dataset_name, self._unknown(name)) for name in self.weights),
+            *((0 < weight < inf, f"weights: {name} = {weight}: must be above 0") for name, weight in self.weights.items()),
             (self.samples >= 16, f"samples = {self.samples}: must be at least 16"),
             (0 < self.training_fraction <= 1, f"training_fraction = {self.training_fraction}: must be above 0 and at most 1"),
             (self.min_samples >= 1, f"min_samples = {self.min_samples}: must be at least 1"),
             (0 <= self.max_damaged_fraction <= 1, f"max_damaged_fraction = {self.max_damaged_fraction}: must be 0 … 1"),
         )
+
+    def _unknown(self, name: str) -> str:
+        hint = did_you_mean(name, self.dataset_name)
+        return f"weights: no set '{name}' in dataset_name.{hint} It has: {', '.join(self.dataset_name)}"
 
 
 @final
@@ -97,7 +108,7 @@ class SeisBench(Source):
     @classmethod
     def outlook(cls, cfg: SeisBenchConfig) -> Outlook:
         """Published sizes of sets that are named; nothing of folders."""
-        traces, origin = training_traces(cfg.dataset_name)
+        traces, origin = training_traces(cfg.dataset_name, cfg.weights)
         spec = DataSpec(channels=cfg.d_data, samples=cfg.samples, rate=RATE)
         return Outlook(spec, None if traces is None else round(cfg.training_fraction * traces), origin, stored=True)
 
@@ -139,7 +150,14 @@ class SeisBench(Source):
         reader = Reader(self.catalogue, self.cfg.max_damaged_fraction * len(traces))
         if self.cfg.preload:
             reader.preload(traces)
-        return TracePart(reader, traces, self.spec, self.seed if split is Split.train else None)
+        if split is not Split.train:
+            return TracePart(reader, traces, self.spec, None)
+        return TracePart(reader, traces, self.spec, self.seed, self.mixture(traces))
+
+    def mixture(self, traces: np.ndarray) -> Mixture | None:
+        """How much of each set an epoch of these traces holds; None where all weigh the same as without weights."""
+        weights = [self.cfg.weights.get(name, 1.0) for name in self.catalogue.names]
+        return Mixture(self.catalogue.which[traces], weights, self.catalogue.names) if set(weights) != {1.0} else None
 
     def describe(self) -> str:
         """A line a set: traces a split, what was skipped, and how many of the traces used are resampled from which rates."""
@@ -153,7 +171,8 @@ class SeisBench(Source):
             if from_rates.any():
                 why += f"; resampled to 100 Hz: {counted_rates(self.catalogue.rate[from_rates])}"
             lines.append(f"{name:<{width}} {numbers}  {why}")
-        return "\n".join(lines)
+        mixture = self.mixture(self.traces(Split.train))
+        return "\n".join(lines if mixture is None else [*lines, mixture.describe()])
 
 
 def choose(catalogue: Catalogue, cfg: SeisBenchConfig) -> tuple[np.ndarray, list[Counter[str]]]:

@@ -112,3 +112,9 @@ def test_what_is_planned_for():
 
 def test_sizes_in_words():
     assert [size(number) for number in (900, 2.5e6, 246e6, 1.234e9, 5e12)] == ["1 kB", "2.5 MB", "246 MB", "1.23 GB", "5 TB"]
+
+
+def test_weights_lengthen_an_epoch(elsewhere):
+    config = composed("experiment=contrastive/small", "dataset=seisbench_auto_reg", "dataset.samples=512", "plan=true")
+    config["dataset"] |= {"dataset_name": ["ETHZ", "Iquique"], "weights": {"Iquique": 2.5}}
+    assert plan(config).traces == round(0.6 * (36_743 + 2.5 * 13_400))
