@@ -16,7 +16,7 @@ from utils import slurm, sweep
 from utils.config import plain
 from utils.errors import ConfigError, WaveError
 from utils.overrides import explicit_settings, lenient, unknown_choices
-from utils.supervision import end_with_parent
+from utils.supervision import end_with_parent, keep_signals
 
 
 def train(config: dict[str, Any], overrides: list[str]) -> sweep.Best | None:
@@ -92,6 +92,7 @@ def main(composed: DictConfig) -> sweep.Best | None:
 
 
 if __name__ == "__main__":
+    keep_signals()
     end_with_parent()
     # set once in the parent's environment, so that the processes DDP starts write into the same run folder
     os.environ.setdefault("WAVEXLSTM_RUN_ID", slurm.run_id(datetime.now()))

@@ -67,15 +67,16 @@ class MetricsFile(Logger):
     def _open(self, new: Mapping[str, Any]) -> None:
         """Take over a file that exists, up to the step of the first new row.
 
-        Of that step, rows of other columns stay: a run that was stopped within a validation has its training row.
+        Of that step, the training row stays before that of a validation: a run may have been stopped within it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         first, again = int(new["step"]), {*new} - {*FIRST}
+        validates = any(name.startswith("val/") for name in new)
         rows = [
             row
             for row in _rows(self.path)
             if row.get("step", "").isdigit()
-            and (int(row["step"]) < first or (int(row["step"]) == first and not again & {n for n in row if row[n]}))
+            and (int(row["step"]) < first or (validates and int(row["step"]) == first and not again & {n for n in row if row[n]}))
         ]
         self._columns = list(rows[0]) if rows else []
         self._rewrite(rows)

@@ -28,7 +28,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import distributed
 
-from utils import slurm
+from utils import slurm, supervision
 from utils.guarding import GuardConfig
 from utils.pace import interval
 
@@ -80,6 +80,7 @@ class Guard(pl.Callback):
             return
         self._speaks = trainer.is_global_zero
         self._listen(*TURN_ENDS)
+        self.asked = max(self.asked, supervision.kept())
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._listen(signal.SIGINT)  # else a background job ignores Ctrl-C, or a notebook has its own way
 
@@ -95,7 +96,8 @@ class Guard(pl.Callback):
         if threading.current_thread() is not threading.main_thread():
             return
         found = {number: signal.signal(number, self._ask) for number in numbers}
-        self._before |= {number: handler for number, handler in found.items() if handler != self._ask}
+        ours = (self._ask, supervision.keep)
+        self._before |= {number: handler for number, handler in found.items() if handler not in ours}
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process or self._ended:

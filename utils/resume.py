@@ -1,4 +1,4 @@
-"""What a resumed run needs besides weights: the state of every rank's random generators."""
+"""What a resumed run needs besides weights: the state of every rank's random generators, and where in an epoch it is."""
 
 import random
 from typing import Any, final
@@ -63,3 +63,33 @@ class GeneratorStates(pl.Callback):
         if self._loaded is not None and len(self._loaded) == trainer.world_size:
             _restore(self._loaded[trainer.global_rank])
         self._loaded = None
+
+
+@final
+class EpochEnds(pl.Callback):
+    """Has every checkpoint say rightly in which epoch it is, and whether its batch was the last one of it.
+
+    Lightning counts the batches that this process has fetched, of which a resumed one fetches fewer, and does not count the
+    beginning of an epoch that follows on a resume at the end of another. Resumed twice, a run would train an epoch too many.
+    """
+
+    def __init__(self) -> None:
+        self._within = False
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """An epoch has begun."""
+        self._within = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From here on its counts are right, or as those who wrote the loop expect them."""
+        self._within = False
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Within an epoch: begun is one more than done; the last batch is the one with that number."""
+        loop = checkpoint["loops"]["fit_loop"]
+        batches = loop["epoch_loop.batch_progress"]
+        batches["is_last_batch"] = batches["current"]["ready"] >= trainer.num_training_batches
+        if self._within:
+            for counts in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
+                done = counts["processed"]
+                counts |= {"ready": done + 1, "started": done + 1, "completed": done}

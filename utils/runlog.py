@@ -38,7 +38,7 @@ from utils.preemption import Guard, Stopped, leave
 from utils.progress import RunProgress
 from utils.registry import typed
 from utils.report import farewell, greet
-from utils.resume import GeneratorStates
+from utils.resume import EpochEnds, GeneratorStates
 
 __all__ = ["computes_on", "farewell", "folder", "going_on", "greet", "interrupted", "resumable", "stop", "trainer"]
 
@@ -203,7 +203,7 @@ def _callbacks(config: Mapping[str, Any], module: Any, place: Path, more: Sequen
     last, watch = LastCheckpoint(place, every), NonFinite(place, guarding(config).nonfinite_steps, every)
     writes = not config["trainer"]["fast_dev_run"]
     monitor = module.task.monitor
-    found: list[pl.Callback] = [GeneratorStates(), throughput]
+    found: list[pl.Callback] = [GeneratorStates(), EpochEnds(), throughput]
     if config["trainer"]["enable_progress_bar"]:
         found.append(RunProgress(throughput, monitor[0]))
     found += more

@@ -1,8 +1,10 @@
-"""Ranks that another one started end when that one is gone, however it went; else they would wait for it, some for hours."""
+"""A process of a run before the run listens: it ends with the rank that started it, and keeps the signals that come too early."""
 
 import os
+import signal
 import threading
 import time
+from types import FrameType
 
 FIRST = "WAVEXLSTM_FIRST_RANK"
 """Environment variable: process id of the rank that starts the others of its machine."""
@@ -29,3 +31,26 @@ def _watch(parent: int) -> None:
         time.sleep(PAUSE_S)
     os.write(2, f"\nrank {os.environ['LOCAL_RANK']}: the first rank is gone; ending.\n".encode())
     os._exit(1)
+
+
+_early: list[int] = []
+
+
+def keep_signals() -> None:
+    """Note SIGUSR1 and SIGUSR2 until the run listens to them; call it first thing.
+
+    Unheard they would kill a process that is still importing, with nothing to requeue it.
+    """
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, keep)
+
+
+def keep(number: int, frame: FrameType | None) -> None:
+    """The handler of :func:`keep_signals`."""
+    _early.append(number)
+
+
+def kept() -> int:
+    """The largest signal that came early, 0 where none did."""
+    return max(_early, default=0)
