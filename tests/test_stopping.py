@@ -111,6 +111,10 @@ def test_no_hang_in_twenty(trial: int) -> None:
         ("kill", "terminated with code -9|Connection (closed|reset) by peer"),  # whoever notices first
         ("kill-first", "the first rank is gone|Connection (closed|reset) by peer"),
         ("nan", "the loss was NaN or infinite in step 9"),
+        (
+            "drift",
+            r"in step 10 the ranks no longer have the same weights: network\.decoder\.linear\.bias differs.*In step 5 all agreed",
+        ),
     ],
 )
 def test_where_one_rank_fails_all_end(fault: str, said: str) -> None:

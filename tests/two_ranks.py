@@ -1,6 +1,7 @@
 """A run of two gloo ranks for tests of faults: ``python tests/two_ranks.py [fault=…] [resume]``, in the folder it is to write to.
 
-Faults: ``raise`` on rank 1, ``kill`` rank 1, ``kill-first``: rank 0, all in step 9; ``nan``: the losses of rank 1 from step 9 on.
+Faults: ``raise`` on rank 1, ``kill`` rank 1, ``kill-first``: rank 0, all in step 9; ``nan``: the losses of rank 1 from step 9
+on; ``drift``: a weight of rank 1 changes in step 9.
 Prints ``steps N`` at its end.
 """
 
@@ -46,6 +47,9 @@ class Fault(pl.Callback):
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
         if trainer.global_step + 1 < STEP:
             return
+        if self.kind == "drift" and trainer.global_rank == 1 and trainer.global_step + 1 == STEP:
+            with torch.no_grad():
+                pl_module.network.decoder.linear.bias[3] += 1e-3  # type: ignore[union-attr, index]
         if self.kind == "raise" and trainer.global_rank == 1:
             raise ValueError("rank 1 has a fault")
         if self.kind == ("kill-first", "kill")[trainer.global_rank]:
@@ -63,6 +67,7 @@ def main(words: list[str]) -> None:
     steps = 12 if faults or "short" in words else 60
     run = tiny.tiny(devices=2, max_epochs=-1, max_steps=steps, log_every_n_steps=3, enable_progress_bar=False)
     run.config["pictures"]["enabled"] = False
+    run.config["guard"] = {"compare_ranks_every": 5}
     last = runlog.folder(run.config) / "checkpoints" / "last.ckpt"
     trainer = runlog.trainer(run.config, run.module, [Fault(kind) for kind in faults])
     try:

@@ -97,7 +97,8 @@ class NonFinite(pl.Callback):
         del self._seen[: -self.limit]
 
     def _end(self, trainer: pl.Trainer) -> NoReturn:
-        rows = [row for seen in self._seen for row in _rows(trainer.global_rank, seen)]
+        name = trainer.datamodule.name  # type: ignore[attr-defined]  # where a trace lies
+        rows = [(*row, name(row[-1])) for seen in self._seen for row in _rows(trainer.global_rank, seen)]
         if trainer.world_size > 1:
             shared: list[Any] = [None] * trainer.world_size
             distributed.all_gather_object(shared, rows)
@@ -106,7 +107,7 @@ class NonFinite(pl.Callback):
             raise Stopped(0)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("w", newline="") as file:
-            csv.writer(file).writerows([("step", "rank", "loss", "epoch", "trace"), *rows])
+            csv.writer(file).writerows([("step", "rank", "loss", "epoch", "trace", "name"), *rows])
         raise TrainingError(_told(rows, self.path, lost=bool(_broken(trainer.lightning_module))))
 
 
@@ -123,7 +124,7 @@ def _rows(rank: int, seen: _Seen) -> list[tuple[int, int, float, int, int]]:
     return [(seen.step, rank, loss, *key) for key in zip(seen.epoch.tolist(), seen.index.tolist(), strict=True)]
 
 
-def _told(rows: list[tuple[int, int, float, int, int]], path: Path, *, lost: bool) -> str:
+def _told(rows: list[tuple[int, int, float, int, int, str]], path: Path, *, lost: bool) -> str:
     steps = sorted({row[0] for row in rows})
     which = f"the loss was NaN or infinite in step {', '.join(map(str, steps[:8]))}{' …' if len(steps) > 8 else ''}"
     what = which if steps else "the loss is finite"

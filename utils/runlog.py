@@ -26,6 +26,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from utils import checkpoint, slurm
+from utils.agreement import SameWeights
 from utils.checkpoint_io import WholeCheckpoints
 from utils.curves import Curves
 from utils.errors import ConfigError
@@ -39,6 +40,7 @@ from utils.progress import RunProgress
 from utils.registry import typed
 from utils.report import farewell, greet
 from utils.resume import EpochEnds, GeneratorStates
+from utils.room import Room
 
 __all__ = ["computes_on", "farewell", "folder", "going_on", "greet", "interrupted", "resumable", "stop", "trainer"]
 
@@ -208,7 +210,9 @@ def _callbacks(config: Mapping[str, Any], module: Any, place: Path, more: Sequen
         found.append(RunProgress(throughput, monitor[0]))
     found += more
     if writes:
-        found += [watch, Record(config, place), best(place, monitor, config["checkpoint"]["save_top_k"]), last]
+        kept = config["checkpoint"]["save_top_k"] + config["checkpoint"]["average"]
+        found += [Room(place, kept), watch, SameWeights(guarding(config).compare_ranks_every), Record(config, place)]
+        found += [best(place, monitor, config["checkpoint"]["save_top_k"]), last]
         found += [Curves(place)] if config["pictures"]["enabled"] else []
 
         def save(trainer: pl.Trainer) -> None:

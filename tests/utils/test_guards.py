@@ -71,6 +71,7 @@ def test_too_many_in_a_row_end_the_run_and_name_the_traces(make: Callable[..., A
     assert table["step"].tolist() == [7] * 4 + [8] * 4 + [9] * 4
     assert table["trace"].tolist() == spoil.traces
     assert table["epoch"].eq(1).all()
+    assert table["name"].tolist() == [f"trace {number}" for number in spoil.traces]
     assert table["loss"].eq(float("inf")).all()
 
 
