@@ -45,7 +45,7 @@ def train(config: dict[str, Any], overrides: list[str]) -> sweep.Best | None:
     config = runlog.going_on(config)
     stated = explicit_settings(overrides, config["experiment_name"])
     config = adopt_architecture(config, stated)
-    if config["plan"]["enabled"]:
+    if config.get("plan", {}).get("enabled"):
         return show(config)
     resume = runlog.resumable(config["train"]["ckpt_path"])
     if resume:

@@ -83,7 +83,7 @@ def plan(config: Mapping[str, Any]) -> Plan:
     Args:
         config: plain builtins, the architecture of its checkpoint adopted.
     """
-    settings: PlanConfig = typed(PlanConfig, config["plan"])
+    settings: PlanConfig = typed(PlanConfig, config.get("plan", {}))
     node = config["dataset"]
     outlook = SOURCES.part(str(node["_name_"])).outlook(SOURCES.settings(node))
     traces, origin = (settings.traces, "plan.traces") if settings.traces else (outlook.traces, outlook.origin)
