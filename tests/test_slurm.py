@@ -4,6 +4,7 @@ The cluster is started by ``scripts/slurm_cluster.sh`` from Debian's packages, a
 tests/test_slurm.py``, some twelve minutes on two cores; one and a half with ``-m "slurm and not slow"``.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -187,16 +188,22 @@ def test_kills_are_followed_by_so_many_restarts_and_no_more(monkeypatch: pytest.
 
 
 def lose(node: str) -> None:
-    """Kill all that runs in the name of a node, and its daemon."""
+    """Kill all that runs in the name of a node: SLURM's processes first, so that nobody is left to tell of the others."""
     daemon = int((Path(os.environ["SLURM_CONF"]).parent / f"slurmd.{node}.pid").read_text())
-    for environment in Path("/proc").glob("[0-9]*/environ"):
+    tasks, steps = [], set()
+    for place in Path("/proc").glob("[0-9]*"):
         try:
-            mine = f"SLURMD_NODENAME={node}\0" in environment.read_text(errors="replace")
-            if mine and f"SLURM_CONF={os.environ['SLURM_CONF']}\0" in environment.read_text(errors="replace"):
-                os.kill(int(environment.parent.name), signal.SIGKILL)
+            environment = (place / "environ").read_text(errors="replace")
+            parent = Path("/proc") / (place / "stat").read_text().rpartition(")")[2].split()[1]
+            if f"SLURMD_NODENAME={node}\0" in environment and f"SLURM_CONF={os.environ['SLURM_CONF']}\0" in environment:
+                tasks.append(int(place.name))
+                if (parent / "comm").read_text().startswith("slurmstepd"):
+                    steps.add(int(parent.name))
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-    os.kill(daemon, signal.SIGKILL)
+    for process in (daemon, *steps, *tasks):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.slow
