@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from dataloaders.sets.layout import OPEN, Layout, place, split_name, zne
+from dataloaders.sets.layout import OPEN, UNREADABLE, Layout, place, split_name, zne
 from dataloaders.sets.metadata import component_orders, events, rates, read_format, read_metadata
 from dataloaders.sets.splits import UNUSED, own_split
 from utils.errors import DataError
@@ -59,7 +59,7 @@ def index_chunk(which: int, chunk: str, metadata: Path, waveforms: Path) -> Piec
         with h5py.File(waveforms) as file:
             form = read_format(file, waveforms)
             shapes = _shapes(file, blocks, metadata, waveforms)
-    except OSError as error:
+    except UNREADABLE as error:
         raise DataError(f"{waveforms}: damaged or truncated ({error}). Download or write the set again") from error
     columns, component, stored = _positions(_places(named, metadata), shapes[block], form.components, metadata, named)
     axis = columns.pop("axis")
@@ -91,8 +91,8 @@ def _shapes(file: h5py.File, blocks: np.ndarray, metadata: Path, waveforms: Path
         raise DataError(f"{waveforms}: there is no group 'data' in it, so it holds no SeisBench waveforms")
     shapes = np.zeros((len(blocks), 4), np.int64)
     for number, name in enumerate(blocks):
-        item = data.get(name)
-        if isinstance(item, h5py.Dataset) and item.ndim in (2, 3):
+        item = None if isinstance(data.get(name, getlink=True), h5py.ExternalLink) else data.get(name)
+        if isinstance(item, h5py.Dataset) and item.ndim in (2, 3) and _inside(item):
             shapes[number, : item.ndim + 1] = item.ndim, *item.shape
     gone = np.flatnonzero(shapes[:, 0] == 0)
     if len(gone):
@@ -101,6 +101,11 @@ def _shapes(file: h5py.File, blocks: np.ndarray, metadata: Path, waveforms: Path
             f"are not in {waveforms.name}, first is '{blocks[gone[0]]}'. Download or write the set again"
         )
     return shapes
+
+
+def _inside(block: h5py.Dataset) -> bool:
+    """Whether the samples are numbers in this very file: a set must not make a run read other files, or wait for a pipe."""
+    return block.dtype.kind in "iuf" and not block.is_virtual and not block.external
 
 
 def _positions(

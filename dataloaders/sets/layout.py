@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
+"""What h5py raises for bytes that are not as they were written, depending on where they lie."""
+
 OPEN = 2**31 - 1
 """Stands for the end of an axis in a location that leaves it open."""
 _USUAL = re.compile(r"(\d+),:(\d+),:(\d+)\Z")

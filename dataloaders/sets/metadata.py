@@ -42,7 +42,9 @@ def read_format(file: h5py.File, path: Path) -> DataFormat:
     group = file.get("data_format")
     values: dict[str, object] = {}
     if isinstance(group, h5py.Group):
-        values = {key: item[()] for key, item in group.items() if isinstance(item, h5py.Dataset)}
+        # by name: HDF5 may walk through a damaged group for ever
+        found = {key: group.get(key) for key in ("dimension_order", "component_order", "sampling_rate")}
+        values = {key: item[()] for key, item in found.items() if isinstance(item, h5py.Dataset)}
     order = _text(values.get("dimension_order", "CW"))
     axis = component_axis(order)
     if axis is None:

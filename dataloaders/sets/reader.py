@@ -9,7 +9,7 @@ import numpy as np
 
 from dataloaders.packed.shards import Shards
 from dataloaders.sets.catalogue import Catalogue
-from dataloaders.sets.layout import Layout
+from dataloaders.sets.layout import UNREADABLE, Layout
 from dataloaders.sets.resample import reach, resample
 from utils.errors import DataError
 from utils.workers import reading
@@ -53,7 +53,7 @@ class Reader:
                     self._shards.preload(block)
                 else:
                     self._memory[block] = self._dataset(block)[()]
-            except OSError:
+            except UNREADABLE:
                 continue
 
     def read(self, traces: np.ndarray, start: np.ndarray, count: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +87,7 @@ class Reader:
         """A whole trace of an original set, ``3 n`` float32 as :meth:`read` gives it.
 
         Raises:
-            OSError, KeyError: it is damaged.
+            one of UNREADABLE: it is damaged.
         """
         length = int(self.catalogue.length[number])
         wave = np.zeros((3, length), np.float32)
@@ -114,7 +114,7 @@ class Reader:
             reading(int(traces[at]))
             try:
                 self._cut(int(traces[at]), int(start[at]), int(count[at]), wave[at])
-            except (OSError, KeyError) as error:
+            except UNREADABLE as error:
                 sound[at] = False
                 wave[at] = 0
                 self._count_damage(int(traces[at]), error)
