@@ -20,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 from dataloaders.packed.files import SKIPPED, UNFINISHED, Manifest, is_packed, shard_name, write_manifest
 from dataloaders.packed.finish import Origin, compare, write_tables
-from dataloaders.packed.plan import NO_RATIO, begin, identity, plan
+from dataloaders.packed.plan import NO_RATIO, alone, begin, identity, plan
 from dataloaders.packed.verify import damages, opened, packed_sets
 from dataloaders.packed.write import Job, Written, finished, write_shards
 from dataloaders.sets.arrivals import Arrivals, read_arrivals
@@ -93,6 +93,16 @@ def pack(name: str, folder: Path, args: Arguments) -> None:
     Raises:
         DataError: the set cannot be used, too many of its traces are damaged, or the folder is taken, full, or not writable.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"output = {folder}: cannot be written ({error}). Give another output") from error
+    with alone(folder):
+        _pack(name, folder, args)
+
+
+def _pack(name: str, folder: Path, args: Arguments) -> None:
+    """:func:`pack`, in a folder that nobody else packs into."""
     screen, stated = console(), identity(folder_of(name), args.shard_mib)
     try:
         wanted = begin(folder, stated)

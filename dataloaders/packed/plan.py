@@ -1,6 +1,10 @@
 """Which trace goes where, decided before anything is read, so that shards can be written in any order and again."""
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +71,32 @@ def identity(source: Path, shard_mib: int) -> dict[str, Any]:
     files = [path for _, *paths in chunks_of(source) for path in paths]
     stats = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
     return {"version": VERSION, "shard_mib": shard_mib, "files": [list(each) for each in stats]}
+
+
+def _locked(place: int) -> bool:
+    """Lock an open folder; False where somebody else has. Some network disks lock no folders: as without a lock."""
+    with suppress(OSError):
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against other packings, by a lock that ends with this process and those it started, however they end.
+
+    Raises:
+        DataError: another process packs into it.
+    """
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        if not _locked(place):
+            raise DataError(f"{folder}: another process is packing into it. Wait for it, or give another output")
+        yield
+    finally:
+        os.close(place)
 
 
 def begin(folder: Path, stated: dict[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from dataloaders.contracts import Split
 from dataloaders.datamodule import WaveData
 from dataloaders.packed.encode import beyond, decode, encode
 from dataloaders.packed.files import UNFINISHED, read_manifest
+from dataloaders.packed.plan import alone
 from dataloaders.sets.arrivals import read_arrivals
 from dataloaders.sets.catalogue import open_sets
 from dataloaders.sets.names import chunks_of
@@ -194,3 +195,15 @@ def test_real_records(real_set, tmp_path):
     for split in Split:
         keys = [(0, position) for position in range(len(original.part(split)))]
         assert_equal(original.part(split), ours.part(split), tables_of(folder), keys)
+
+
+def test_two_packings_into_one_folder_refuse(tmp_path):
+    source, folder = write_set(tmp_path / "source", Quirk()), tmp_path / "packed"
+    folder.mkdir()
+    with alone(folder):
+        assert "another process is packing into it. Wait for it, or give another output" in str(
+            ends(f"set={source}", f"output={folder}")
+        )
+        assert not any(folder.iterdir()), "nothing of a running packing is touched"
+    packed(source, folder)
+    assert read_manifest(folder).traces > 0
