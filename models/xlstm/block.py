@@ -1,16 +1,18 @@
 """The mLSTM block (Beck et al. 2024, figure 10): a residual branch around the cell, one or two directions at once."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
-from models.xlstm.kernels import kernel
+from models.xlstm.kernels import kernel, nowhere
 from models.xlstm.layers import BlockDiagonal, CausalConv, Linears, Norm, small_init, wang_init
 from models.xlstm.lean import at_least_float32, gated_projection
 from models.xlstm.mlstm import MLSTMState, empty_state, mlstm_prefill, mlstm_step, suited
 from models.xlstm.settings import BlockSettings
+from models.xlstm.triton.available import FEATURES, takes_whole_blocks
 from utils.optim_params import no_decay
 
 CELL_EPS = 1e-6
@@ -26,9 +28,16 @@ class Block(nn.Module, ABC):
 
     native: bool = True
 
+    def turns(self, x: Tensor) -> bool:
+        """Whether :meth:`forward` can itself run the second direction from the end, for tokens like ``x``."""
+        return False
+
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens ``P B T D`` to the same shape; token t sees no later one."""
+    def forward(self, x: Tensor, *, turn: bool = False) -> Tensor:
+        """Tokens ``P B T D`` to the same shape; token t sees no later one.
+
+        With ``turn``, which :meth:`turns` must allow, token t of the second direction sees no earlier one instead.
+        """
 
     @abstractmethod
     def start(self, x: Tensor) -> Any:
@@ -76,7 +85,11 @@ class MLSTMBlock(Block):
         self.down = Linears(P, inner, D)
         self.dropout = nn.Dropout(cfg.dropout)
         chosen = kernel(cfg.kernels, chunk=cfg.chunk_size, soft_cap=cfg.gate_soft_cap, eps=CELL_EPS)
-        self.cell, self.native = chosen.cell, chosen.native
+        self.cell, self.native, self.whole = (
+            chosen.cell,
+            chosen.native,
+            chosen.whole if takes_whole_blocks(inner, H, s) else nowhere,
+        )
         self._fill()
 
     @torch.no_grad()
@@ -94,12 +107,28 @@ class MLSTMBlock(Block):
         else:
             self.gate_bias[:, : self.heads] = override[0]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def turns(self, x: Tensor) -> bool:
         """See :class:`Block`."""
+        return self.whole(x)
+
+    def forward(self, x: Tensor, *, turn: bool = False) -> Tensor:
+        """See :class:`Block`."""
+        if self.whole(x):
+            return x + self.dropout(self.down(self._inner(self.up(self.norm(x)), turn=turn)))
         m, z = self.up(self.norm(x)).chunk(2, -1)
         c = self.conv(m)
         h = self.cell(*self._inputs(c, m)).unflatten(0, (-1, self.heads))
         return x + self.dropout(self._out(h, c, z))
+
+    def _inner(self, up: Tensor, *, turn: bool) -> Tensor:
+        """From m and z, ``P B T 2I``, to what the projection down takes, by our Triton kernels."""
+        from models.xlstm.triton.inner_op import Weights, mlstm_inner  # only where there is Triton
+
+        blocks, features = (self.q.weight, self.k.weight, self.v.weight), (self.head_gain, self.skip)
+        weights = Weights(self.conv.weight, self.conv.bias, *blocks, *self._gate_weights(), self.gate_bias, *features)
+        cap, eps = self.cfg.gate_soft_cap, self.cfg.norm_eps
+        start = 1 if turn else len(up)
+        return mlstm_inner(up, weights, heads=self.heads, reversed_from=start, soft_cap=cap, cell_eps=CELL_EPS, norm_eps=eps)
 
     def start(self, x: Tensor) -> MLSTMBlockState:
         """See :class:`Block`."""
@@ -130,20 +159,26 @@ class MLSTMBlock(Block):
         q, k, v = (part.flatten(0, 1) for part in (self.q(c), self.k(c), self.v(m)))
         return q, k, v, *self._gates(c, m)
 
-    def _gates(self, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
-        """Pre-activations i, f, each ``P·H B T`` float32.
+    def _gate_weights(self) -> tuple[Tensor, Tensor]:
+        """What the pre-activations of both gates read of c and of m, each ``P 2H I``.
 
         As q, k and v are linear in c and m, so are the gates: their matrices are multiplied first, which
         saves a pass over q, k, v.
         """
-        P, B, T, inner = c.shape
+        P = len(self.gate_weight)
         wide = self.gate_weight.view(P, 2 * self.heads, 3, -1, self.q.block)
         by_q, by_k, by_v = (
-            torch.einsum("pgno,pnoi->pgni", wide[:, :, j], part.weight).reshape(P, -1, inner)
+            torch.einsum("pgno,pnoi->pgni", wide[:, :, j], part.weight).reshape(P, -1, self.inner)
             for j, part in enumerate((self.q, self.k, self.v))
         )
-        pre = torch.bmm(c.reshape(P, B * T, inner), (by_q + by_k).transpose(1, 2))
-        pre = pre + torch.bmm(m.reshape(P, B * T, inner), by_v.transpose(1, 2))
+        return by_q + by_k, by_v
+
+    def _gates(self, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+        """Pre-activations i, f, each ``P·H B T`` float32."""
+        P, B, T, inner = c.shape
+        by_c, by_m = self._gate_weights()
+        pre = torch.bmm(c.reshape(P, B * T, inner), by_c.transpose(1, 2))
+        pre = pre + torch.bmm(m.reshape(P, B * T, inner), by_m.transpose(1, 2))
         pre = at_least_float32(pre) + self.gate_bias[:, None]
         i, f = pre.view(P, B, T, 2, self.heads).permute(3, 0, 4, 1, 2).flatten(1, 2)
         return i, f
@@ -151,3 +186,14 @@ class MLSTMBlock(Block):
     def _out(self, h: Tensor, c: Tensor, z: Tensor) -> Tensor:
         """Head norm, learnable skip, output gate, projection: h ``P H B T D/H`` to ``P B T D``."""
         return gated_projection(h, c, z, self.skip, self.head_gain, self.down.weight, self.cfg.norm_eps)
+
+
+def examples(name: str, width: int) -> tuple[MLSTMBlock, MLSTMBlock]:
+    """A block with heads of ``width`` features by the backend ``name``, and its like by native code: what a probe compares."""
+    inner = math.lcm(FEATURES, width)
+    made = [
+        MLSTMBlock(BlockSettings(width=inner // 2, directions=2, mlstm_num_heads=inner // width, kernels=kernels))
+        for kernels in (name, "recurrent")
+    ]
+    made[0].load_state_dict(made[1].state_dict())
+    return made[0], made[1]

@@ -26,6 +26,11 @@ Cell = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """q, k, v ``B H T D`` and gate pre-activations i, f ``B H T`` to h ``B H T D``."""
 
 
+def nowhere(x: Tensor) -> bool:
+    """See :attr:`Kernel.whole`."""
+    return False
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A backend, ready to be called.
@@ -35,12 +40,15 @@ class Kernel:
         cell: computes a sequence.
         chosen: one line: what runs, and why.
         native: it is ours in PyTorch, of which there is a form that goes from a state to a state.
+        whole: whether blocks of tokens like these are computed by our Triton kernels from one projection to the other, where
+            their sizes allow (:func:`available.takes_whole_blocks`).
     """
 
     name: str
     cell: Cell
     chosen: str
     native: bool
+    whole: Callable[[Tensor], bool] = nowhere
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,8 @@ def _triton(chunk: int, soft_cap: float | None, eps: float) -> Kernel:
     from models.xlstm.triton.op import mlstm_triton  # only where there is Triton
 
     cell = partial(mlstm_triton, soft_cap=soft_cap, eps=eps)
-    return Kernel("triton", cell, "triton: our Triton kernels, as asked; chunks of up to 64", native=False)
+    chosen = "triton: our Triton kernels, as asked; chunks of up to 64"
+    return Kernel("triton", cell, chosen, native=False, whole=lambda x: x.is_cuda or interpreted())
 
 
 def _auto(chunk: int, soft_cap: float | None, eps: float) -> Kernel:
@@ -95,12 +104,12 @@ def _auto(chunk: int, soft_cap: float | None, eps: float) -> Kernel:
     native = partial(mlstm, chunk=chunk, soft_cap=soft_cap, eps=eps)
     if choice.backend == "native":
         return Kernel("auto", native, choice.line, native=True)
-    fast = KERNELS[choice.backend](chunk, soft_cap, eps).cell
+    fast = KERNELS[choice.backend](chunk, soft_cap, eps)
 
     def by_device(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
-        return (fast if q.is_cuda else native)(q, k, v, i, f)
+        return (fast.cell if q.is_cuda else native)(q, k, v, i, f)
 
-    return Kernel("auto", by_device, choice.line, native=False)
+    return Kernel("auto", by_device, choice.line, native=False, whole=lambda x: x.is_cuda and fast.whole(x))
 
 
 KERNELS: dict[str, Maker] = {

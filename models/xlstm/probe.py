@@ -27,8 +27,10 @@ SOURCE = "models.xlstm.kernels:cell"
 """``module:function`` of (name, chunk, soft_cap, eps) to an mLSTM cell."""
 SLSTM = "models.xlstm.slstm_kernels:slstm_cell"
 """The same of (name, width) to an sLSTM cell."""
+BLOCK = "models.xlstm.block:examples"
+"""The same of (name, width of its heads) to a block, and one to compare it with."""
 TIMEOUT = 600.0
-"""Seconds. Five kernels a head width are compiled, tens of seconds on a busy machine; one that hangs never ends."""
+"""Seconds. Ten kernels a head width are compiled, tens of seconds on a busy machine; one that hangs never ends."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,13 @@ def verdict(name: str, case: Case, *, source: str = SOURCE, slstm: str = SLSTM, 
     Args:
         name: of the backend, handed to both sources.
         case: sizes, device and dtype.
-        source, slstm: see :data:`SOURCE` and :data:`SLSTM`.
+        source, slstm: see :data:`SOURCE` and :data:`SLSTM`. Whole blocks are tried with cells of :data:`SOURCE`, which they take.
         timeout: seconds after which the child is ended.
     """
     known: dict[str, str] = json.loads(os.environ.get(ENVIRONMENT, "{}"))
     key = json.dumps([name, source, slstm, *dataclasses.asdict(case).values(), *_machine(case)])
     if key not in known:
-        known[key] = _tried(name, case, (source, slstm), timeout)
+        known[key] = _tried(name, case, (source, slstm, BLOCK if source == SOURCE else ""), timeout)
         os.environ[ENVIRONMENT] = json.dumps(known)
     return known[key] or None
 
@@ -79,7 +81,7 @@ def _machine(case: Case) -> list[str]:
     return [platform.node(), gpu, *ways, *(installed[package] for package in ("torch", "triton", "mlstm_kernels"))]
 
 
-def _tried(name: str, case: Case, sources: tuple[str, str], timeout: float) -> str:
+def _tried(name: str, case: Case, sources: tuple[str, str, str], timeout: float) -> str:
     """Ask a child process; its output goes to files, as a compiler it leaves behind would hold a pipe open for ever."""
     request = {"name": name, "sources": sources, "case": dataclasses.asdict(case)}
     with tempfile.TemporaryDirectory() as folder:

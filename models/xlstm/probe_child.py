@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.xlstm import slstm_kernels
 from models.xlstm.fence import Fence
@@ -91,6 +91,28 @@ def slstm_problems(make: Callable[[int], Cell], case: Case) -> Iterator[Problem]
         yield Problem(what, make(width), slstm_kernels.native, [x, recurrent, bias], "x R b")
 
 
+def block_problems(make: Callable[[int], tuple[nn.Module, nn.Module]], case: Case) -> Iterator[Problem]:
+    """Whole blocks of every head width, two directions, where a backend computes more of them than the cell."""
+    for width in case.widths:
+        fast, plain = (block.double() if number else block for number, block in enumerate(make(width)))
+        gen = torch.Generator().manual_seed(0)
+        x = _random(gen, case, 2, 2, case.chunk + 3, plain.cfg.width)
+        fast = fast.to(x.device)
+        if not fast.turns(x):
+            continue
+
+        def run(x: Tensor, fast: nn.Module = fast) -> Tensor:
+            with torch.autocast(case.device, getattr(torch, case.dtype), enabled=case.dtype != "float32"):
+                return fast(x, turn=True) - x
+
+        def reference(x: Tensor, plain: nn.Module = plain) -> Tensor:
+            turned = torch.stack([x[0], x[1].flip(1)])
+            y = plain(turned) - turned
+            return torch.stack([y[0], y[1].flip(1)])
+
+        yield Problem(f"in a block with heads of {width} features in {case.dtype}", run, reference, [x], "x")
+
+
 def _random(gen: torch.Generator, case: Case, *shape: int) -> Tensor:
     """Normal numbers on the case's device, the first of its kind or that of this rank."""
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if case.device == "cuda" else case.device
@@ -132,11 +154,13 @@ def problems(name: str, sources: Sequence[str], case: Case) -> Iterator[Problem]
     """All of a case, with the cells that the sources give."""
     if case.widths:
         yield from mlstm_problems(_named(sources[0])(name, case.chunk, case.soft_cap, case.eps), case)
+        if sources[2]:
+            yield from block_problems(partial(_named(sources[2]), name), case)
     if case.slstm:
         yield from slstm_problems(partial(_named(sources[1]), name), case)
 
 
-def _named(source: str) -> Callable[..., Cell]:
+def _named(source: str) -> Callable[..., Any]:
     """The function that ``module:function`` names."""
     module, _, function = source.partition(":")
     return getattr(import_module(module), function)

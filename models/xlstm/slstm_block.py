@@ -76,8 +76,9 @@ class SLSTMBlock(Block):
             place = torch.arange(self.head) / max(self.head - 1, 1)
             self.gate_bias[:, :, 1] = 5.0 - 12.0 * place ** (0.3 + 1.3 * depth)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, turn: bool = False) -> Tensor:
         """See :class:`models.xlstm.block.Block`."""
+        assert not turn  # turns() is False: an sLSTM is flipped by its stage
         y = self.norm(x)
         c = y if self.conv is None else self.conv(y)
         h = self.cell(self._inputs(c, y), self.recurrent, self.gate_bias)

@@ -62,10 +62,12 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Tokens ``B T D`` to the same shape."""
         for first in range(0, len(self.blocks), self.per_fusion):
-            y = torch.stack([x, x.flip(1)]) if self.fusions else x[None]
-            for j in range(first, first + self.per_fusion):
-                y = self._layer(j, y)
-            y = self._fused(first // self.per_fusion, y)
+            layers = range(first, first + self.per_fusion)
+            turn = bool(self.fusions) and all(block.turns(x) for block in self._blocks()[first : layers.stop])
+            y = x.expand(2, *x.shape) if turn else torch.stack([x, x.flip(1)]) if self.fusions else x[None]
+            for j in layers:
+                y = self._layer(j, y, turn=turn)
+            y = self._fused(first // self.per_fusion, y, turned=turn)
             x = x + y if self.residual else y
         return x
 
@@ -93,18 +95,19 @@ class Stage(nn.Module):
     def _blocks(self) -> list[Block]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def _layer(self, j: int, x: Tensor) -> Tensor:
+    def _layer(self, j: int, x: Tensor, *, turn: bool) -> Tensor:
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(self._plain_layer, j, x, use_reentrant=False)  # type: ignore[return-value]
-        return self._plain_layer(j, x)
+            return checkpoint(self._plain_layer, j, x, turn=turn, use_reentrant=False)  # type: ignore[return-value]
+        return self._plain_layer(j, x, turn=turn)
 
-    def _plain_layer(self, j: int, x: Tensor) -> Tensor:
+    def _plain_layer(self, j: int, x: Tensor, *, turn: bool) -> Tensor:
         block = self._blocks()[j]
         if x.shape[2] <= PIECE or torch.is_grad_enabled() or not block.native:
-            return self.norms[j](block(x))
+            return self.norms[j](block(x, turn=turn))
         return self.norms[j](in_pieces(block, x, block.start(x))[0])
 
-    def _fused(self, j: int, y: Tensor) -> Tensor:
+    def _fused(self, j: int, y: Tensor, *, turned: bool) -> Tensor:
+        """Both directions side by side, in the order of time, to one."""
         if not self.fusions:
             return y[0]
-        return self.fusions[j](torch.cat([y[0], y[1].flip(1)], -1))
+        return self.fusions[j](torch.cat([y[0], y[1] if turned else y[1].flip(1)], -1))

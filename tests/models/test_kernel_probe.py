@@ -46,7 +46,7 @@ def test_what_ends_a_process_ends_the_childs(name, timeout, said):
 )
 def test_what_a_process_survives_is_told(name, said, tmp_path):
     """What the child does, without the child."""
-    request = {"name": name, "sources": [SOURCE, probe.SLSTM], "case": vars(SMALL)}
+    request = {"name": name, "sources": [SOURCE, probe.SLSTM, ""], "case": vars(SMALL)}
     probe_child.main(json.dumps(request), tmp_path / "answer")
     found = (tmp_path / "answer").read_text()
     assert found.startswith(said) if said else found == ""
@@ -58,7 +58,7 @@ def test_what_a_process_survives_is_told(name, said, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_bounds_let_the_rounding_of_each_dtype_pass(dtype):
     case = Case((16, 44), chunk=32, dtype=dtype, slstm=(8, 12))
-    for problem in probe_child.problems("sound", (SOURCE, probe.SLSTM), case):
+    for problem in probe_child.problems("sound", (SOURCE, probe.SLSTM, ""), case):
         assert probe_child.examine(problem, probe_child.BOUNDS[dtype]) == ""
 
 

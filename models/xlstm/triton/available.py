@@ -11,6 +11,10 @@ OLDEST_TRITON = (3, 6)
 """Least release of Triton the kernels were ever compiled with."""
 OLDEST = (8, 0)
 """Least compute capability: bfloat16 on tensor cores, asynchronous copies."""
+WIDEST = 256
+"""Features of the widest mLSTM head."""
+FEATURES = 64
+"""Inner features that a program around the mLSTM cell owns."""
 WIDEST_SLSTM = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 64}
 """Features of the widest sLSTM head: a program holds 4 · D · D numbers, 128 KiB at 128 in 16 bits, 64 KiB at 64 in float32."""
 
@@ -56,3 +60,14 @@ def too_wide(width: int, dtype: torch.dtype) -> str | None:
         f"sLSTM heads of {width} features in {str(dtype).removeprefix('torch.')}: at most {widest}, as their recurrent matrix"
         " must stay on chip; more heads (slstm_num_heads), or kernels=native"
     )
+
+
+def takes_whole_blocks(inner: int, heads: int, block: int) -> bool:
+    """Whether the kernels compute all of an mLSTM block between its projections, not its cell alone.
+
+    Args:
+        inner: features there, I.
+        heads: H.
+        block: width of the blocks of the q, k and v matrices.
+    """
+    return inner % FEATURES == 0 and FEATURES % block == 0 and inner // heads <= WIDEST and 2 * heads <= WIDEST

@@ -15,7 +15,7 @@ A program owns a row, or a tile of its keys (dq, dk) or values (dv) where a memo
 With 16-bit operands the memory after every chunk goes from the first scan to the second (``KEPT``), for one number a chunk: what
 passes it by, from tokens before to tokens behind, see :func:`gates_backward`.
 """
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0917 - Triton reads annotations as its own types; a kernel's arguments are flat
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0915, PLR0917 - Triton reads annotations as its own types; kernels are flat
 # Triton's reductions are declared to return tuples as well:
 # pyright: reportOperatorIssue=false
 
@@ -99,8 +99,8 @@ def query_scan(
 
 @triton.jit
 def _key_rows(
-    Q, K, V, DH, DK, stats, pull_of, kappa, memories, sums, passing, step_q, step_k, step_v, step_dh, step_dk, part, row, rows, tokens,
-    D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
+    Q, K, V, DH, DK, stats, pull_of, kappa, memories, sums, passing, step_q, step_k, step_v, step_dh, step_dk, part, row, rows,
+    tokens, D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
     KEPT: tl.constexpr, EVEN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """A tile of dk, and what it adds to κ; the gradient of the memory is held as a tile of keys × values.

@@ -4,7 +4,8 @@ The running maximum m_t = max(log σ(f_t) + m_{t−1}, i_t) is a scan in the max
 so soft-capped and uncapped gates take the same way, and h is that of the recurrence, eps included. All is float32;
 logarithms in memory are to the base 2.
 """
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0917 - Triton reads annotations as its own types; a kernel's arguments are flat
+# pyright: reportArgumentType=false
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0915, PLR0917 - Triton reads annotations as its own types; kernels are flat
 
 import triton
 import triton.language as tl

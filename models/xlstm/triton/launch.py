@@ -84,9 +84,6 @@ WIDE: dict[tuple[int, bool], Launch] = {
 }
 """float32 operands, multiplied without tensor cores (IEEE): chunks are short, as longer ones overflow the registers by far."""
 
-WIDEST = 256
-"""Widest head there are launches for."""
-
 _override: list[Launch] = []
 
 

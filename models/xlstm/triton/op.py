@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from models.xlstm.triton import assembler
-from models.xlstm.triton.available import interpreted
-from models.xlstm.triton.launch import WIDEST, Call, Cell, backward_calls, forward_calls, stats_like
+from models.xlstm.triton.available import WIDEST, interpreted
+from models.xlstm.triton.launch import Call, Cell, backward_calls, forward_calls, stats_like
 
 
 def mlstm_triton(

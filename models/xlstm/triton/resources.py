@@ -13,7 +13,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from models.xlstm.triton import assembler
+from models.xlstm.triton import assembler, inner_launch
 from models.xlstm.triton.launch import Call, Cell, backward_calls, forward_calls, stats_like
 from models.xlstm.triton.slstm_launch import Scan, kept_like, partial_sums, slstm_backward_calls, slstm_forward_calls
 
@@ -118,6 +118,25 @@ def calls(width: int, tokens: int, dtype: torch.dtype = torch.bfloat16, soft_cap
     stats, cell = stats_like(q), Cell(1, soft_cap, 1e-6)
     forward = forward_calls(q, k, v, i, f, h, stats, cell)
     return forward + backward_calls((q, k, v, i, f), h, stats, dh, (dq, dk, dv, di, df), cell)
+
+
+def inner_calls(
+    inner: int, tokens: int, dtype: torch.dtype = torch.bfloat16, *, heads: int = 4, block: int = 4, taps: int = 4
+) -> list[Call]:
+    """All launches around the cell of a block of two directions: what is before it, what is after it, both backwards."""
+    up, dup = (torch.zeros(2, 8, tokens, 2 * inner, dtype=dtype) for _ in range(2))
+    c, q, k, v, h, y = (torch.zeros(2, 8, tokens, inner, dtype=dtype) for _ in range(6))
+    shares = torch.zeros(inner // 64, 2, 8, 2 * heads, tokens)
+    q_block, k_block, v_block = (torch.zeros(2, inner // block, block, block) for _ in range(3))
+    gate_c, gate_m = (torch.zeros(2, 2 * heads, inner, dtype=dtype) for _ in range(2))
+    bias, gain, skip = (torch.zeros(2, inner) for _ in range(3))
+    conv, gate_bias = torch.zeros(2, inner, taps), torch.zeros(2, 2 * heads)
+    weights = inner_launch.Weights(conv, bias, q_block, k_block, v_block, gate_c, gate_m, gate_bias, gain, skip)
+    told = inner_launch.Inner(heads, 1, 1e-6)
+    found = inner_launch.forward_calls(up, weights, (c, q, k, v, shares), told)
+    found += inner_launch.exit_calls(up, c, h, weights, y, told)
+    found += inner_launch.exit_backward_calls(up, c, h, weights, y, (h, c, dup), told)[0]
+    return found + inner_launch.backward_calls(up, weights, (q, k, v, shares[0]), c, dup, told)[0]
 
 
 def slstm_calls(

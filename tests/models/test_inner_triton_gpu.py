@@ -1,0 +1,91 @@
+"""The inside of an mLSTM block in Triton on a GPU: ``pytest -m gpu tests/models/test_inner_triton_gpu.py``."""
+
+import pytest
+import torch
+
+from models.xlstm.block import MLSTMBlock
+from models.xlstm.settings import BlockSettings, BlockType
+from models.xlstm.stack import Stage
+from models.xlstm.triton import available
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or available.why_not() is not None or available.interpreted(),
+        reason="needs a CUDA device with Triton, and TRITON_INTERPRET unset",
+    ),
+    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset"),
+    pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),
+]
+SHAPES = [(128, 1024), (256, 256), (512, 64), (192, 300), (32, 33)]
+"""Features of a token (half of the inner ones), tokens: the three levels of the U-Net, a sequential model, a small one."""
+
+
+def blocks(width, heads=4):
+    """A native block in float64 on the CPU, and one by our kernels with the same weights on the GPU."""
+    torch.manual_seed(0)
+    native = MLSTMBlock(BlockSettings(width=width, directions=2, mlstm_num_heads=heads, kernels="native")).double()
+    with torch.no_grad():
+        for weight in native.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    fast = MLSTMBlock(BlockSettings(width=width, directions=2, mlstm_num_heads=heads, kernels="triton"))
+    fast.load_state_dict(native.state_dict())
+    return native, fast.cuda()
+
+
+def answers(block, x, pull, run):
+    """Output, gradients of the input and all weights, on the CPU in float64."""
+    x = x.clone().requires_grad_()
+    grads = torch.autograd.grad(out := run(block, x), [x, *block.parameters()], pull.to(out))
+    return [one.detach().double().cpu() for one in (out, *grads)]
+
+
+def turned(x):
+    return torch.stack([x[0], x[1].flip(1)])
+
+
+def compare(width, tokens, dtype):
+    native, fast = blocks(width)
+    x = torch.randn(2, 3, tokens, width).to(dtype).double()
+    pull = torch.randn_like(x)
+    expected = answers(native, x, pull, lambda block, x: turned(block(turned(x))) - x)
+    with torch.autocast("cuda", dtype, enabled=dtype is not torch.float32):
+        got = answers(fast, x.float().cuda(), pull, lambda block, x: block(x, turn=True) - x)
+    names = ["out", "x", *(name for name, _ in native.named_parameters())]
+    pairs = zip(names, got, expected, strict=True)
+    return {name: ((a - b).norm() / b.norm()).item() for name, a, b in pairs}
+
+
+@pytest.mark.parametrize(("width", "tokens"), SHAPES)
+def test_bfloat16_is_close_to_float64(width, tokens):
+    """Projections included, whose operands autocast rounds as well."""
+    errors = compare(width, tokens, torch.bfloat16)
+    assert errors["out"] <= 1e-2, errors
+    assert max(errors.values()) <= 3e-2, errors
+
+
+@pytest.mark.parametrize(("width", "tokens"), SHAPES)
+def test_float32_is_exact_to_its_rounding(width, tokens):
+    errors = compare(width, tokens, torch.float32)
+    assert max(errors.values()) <= 2e-5, errors
+
+
+def test_runs_are_bitwise_equal():
+    _, fast = blocks(128)
+    x, pull = torch.randn(2, 16, 1024, 128, device="cuda"), torch.randn(2, 16, 1024, 128, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        first, *others = (answers(fast, x, pull, lambda block, x: block(x, turn=True)) for _ in range(4))
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_compiled_stage_is_the_eager_one():
+    torch.manual_seed(0)
+    cfg = BlockSettings(width=128, directions=2, kernels="triton")
+    stage = Stage([BlockType.mlstm] * 2, cfg, fuse_per_block=True, residual=False, checkpointing=False).cuda()
+    compiled = torch.compile(stage, fullgraph=True)
+    x, pull = torch.randn(4, 256, 128, device="cuda"), torch.randn(4, 256, 128, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        got, expected = (answers(stage, x, pull, lambda _, x, run=run: run(x)) for run in (compiled, stage))
+    for a, b in zip(got, expected, strict=True):
+        assert (a - b).norm() <= 2e-2 * b.norm()
