@@ -15,6 +15,9 @@ from utils.preemption import Stopped
 MOMENTS = 2
 """Numbers that an optimizer keeps for each weight it moves: two with Adam, the most of those we have."""
 
+REST = 2**17
+"""Bytes of the rest: config, generators, where the run is."""
+
 
 @final
 class Room(pl.Callback):
@@ -63,4 +66,4 @@ def size(module: nn.Module) -> int:
     """Bytes of a checkpoint of a module, at most: its weights and buffers, and the optimizer's moments of those that train."""
     weights = sum(value.numel() * value.element_size() for value in module.state_dict().values())
     moved = sum(value.numel() * value.element_size() for value in module.parameters() if value.requires_grad)
-    return weights + MOMENTS * moved + MARGIN
+    return weights + MOMENTS * moved + REST
