@@ -18,9 +18,8 @@ from models.xlstm.probe import Case, verdict
 from models.xlstm.triton.available import interpreted, why_not
 from utils.errors import ConfigError, did_you_mean
 
-AUTO = "native"
-"""What ``auto`` wants on a CUDA device. ``triton`` once our kernels have been timed on one: then they are taken where the probe
-passes, and native code with the reason where it does not."""
+AUTO = "triton"
+"""What ``auto`` wants on a CUDA device: taken where the probe passes, and native code with the reason where it does not."""
 
 Cell = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """q, k, v ``B H T D`` and gate pre-activations i, f ``B H T`` to h ``B H T D``."""
@@ -188,8 +187,6 @@ def settle(name: str, case: Case, ask: Verdict = verdict) -> Choice:
 def _preferred(case: Case, ask: Verdict) -> Choice:
     if case.device != "cuda":
         return Choice("native", f"the run is on device '{case.device}'" if torch.cuda.is_available() else "no CUDA device")
-    if AUTO == "native":
-        return Choice("native", "our Triton kernels have not been timed on a GPU yet; kernels=triton takes them")
     reason = obstacle(AUTO, case, ask)
     return Choice(AUTO, "the probe passed") if reason is None else Choice("native", f"{AUTO} cannot be used: {reason}")
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.xlstm import slstm_kernels
+from models.xlstm.block import MLSTMBlock
 from models.xlstm.fence import Fence
 from models.xlstm.mlstm import Form, mlstm
 from models.xlstm.probe import Case
@@ -91,26 +92,28 @@ def slstm_problems(make: Callable[[int], Cell], case: Case) -> Iterator[Problem]
         yield Problem(what, make(width), slstm_kernels.native, [x, recurrent, bias], "x R b")
 
 
-def block_problems(make: Callable[[int], tuple[nn.Module, nn.Module]], case: Case) -> Iterator[Problem]:
+def block_problems(make: Callable[[int], tuple[MLSTMBlock, MLSTMBlock]], case: Case) -> Iterator[Problem]:
     """Whole blocks of every head width, two directions, where a backend computes more of them than the cell."""
     for width in case.widths:
-        fast, plain = (block.double() if number else block for number, block in enumerate(make(width)))
-        gen = torch.Generator().manual_seed(0)
-        x = _random(gen, case, 2, 2, case.chunk + 3, plain.cfg.width)
-        fast = fast.to(x.device)
-        if not fast.turns(x):
-            continue
+        fast, plain = make(width)
+        x = _random(torch.Generator().manual_seed(0), case, 2, 2, case.chunk + 3, fast.cfg.width)
+        if fast.turns(x):
+            what = f"in a block with heads of {width} features in {case.dtype}"
+            run = partial(_branch, fast.to(x.device), dtype=getattr(torch, case.dtype))
+            yield Problem(what, run, partial(_flipped_branch, plain.double()), [x], "x")
 
-        def run(x: Tensor, fast: nn.Module = fast) -> Tensor:
-            with torch.autocast(case.device, getattr(torch, case.dtype), enabled=case.dtype != "float32"):
-                return fast(x, turn=True) - x
 
-        def reference(x: Tensor, plain: nn.Module = plain) -> Tensor:
-            turned = torch.stack([x[0], x[1].flip(1)])
-            y = plain(turned) - turned
-            return torch.stack([y[0], y[1].flip(1)])
+def _branch(block: MLSTMBlock, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """What a block adds to its input; the second direction from the end."""
+    with torch.autocast(x.device.type, dtype, enabled=dtype is not torch.float32):
+        return block(x, turn=True) - x
 
-        yield Problem(f"in a block with heads of {width} features in {case.dtype}", run, reference, [x], "x")
+
+def _flipped_branch(block: MLSTMBlock, x: Tensor) -> Tensor:
+    """The same of a block that has to be given the second direction flipped."""
+    x = torch.stack([x[0], x[1].flip(1)])
+    y = block(x) - x
+    return torch.stack([y[0], y[1].flip(1)])
 
 
 def _random(gen: torch.Generator, case: Case, *shape: int) -> Tensor:

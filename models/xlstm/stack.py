@@ -63,7 +63,7 @@ class Stage(nn.Module):
         """Tokens ``B T D`` to the same shape."""
         for first in range(0, len(self.blocks), self.per_fusion):
             layers = range(first, first + self.per_fusion)
-            turn = bool(self.fusions) and all(block.turns(x) for block in self._blocks()[first : layers.stop])
+            turn = len(self.fusions) > 0 and all(block.turns(x) for block in self._blocks()[first : layers.stop])
             y = x.expand(2, *x.shape) if turn else torch.stack([x, x.flip(1)]) if self.fusions else x[None]
             for j in layers:
                 y = self._layer(j, y, turn=turn)

@@ -45,29 +45,31 @@ def turned(x):
 
 
 def compare(width, tokens, dtype):
-    native, fast = blocks(width)
+    """Errors by name against float64: (by our kernels, by native code on the same GPU)."""
+    reference, fast = blocks(width)
+    native = blocks(width)[0].float().cuda()
     x = torch.randn(2, 3, tokens, width).to(dtype).double()
     pull = torch.randn_like(x)
-    expected = answers(native, x, pull, lambda block, x: turned(block(turned(x))) - x)
+    expected = answers(reference, x, pull, lambda block, x: turned(block(turned(x))) - x)
     with torch.autocast("cuda", dtype, enabled=dtype is not torch.float32):
         got = answers(fast, x.float().cuda(), pull, lambda block, x: block(x, turn=True) - x)
-    names = ["out", "x", *(name for name, _ in native.named_parameters())]
-    pairs = zip(names, got, expected, strict=True)
-    return {name: ((a - b).norm() / b.norm()).item() for name, a, b in pairs}
+        plain = answers(native, x.float().cuda(), pull, lambda block, x: turned(block(turned(x))) - x)
+    names = ["out", "x", *(name for name, _ in reference.named_parameters())]
+    errors = [[((a - b).norm() / b.norm()).item() for a, b in zip(one, expected, strict=True)] for one in (got, plain)]
+    return dict(zip(names, zip(*errors, strict=True), strict=True))
 
 
 @pytest.mark.parametrize(("width", "tokens"), SHAPES)
-def test_bfloat16_is_close_to_float64(width, tokens):
-    """Projections included, whose operands autocast rounds as well."""
-    errors = compare(width, tokens, torch.bfloat16)
-    assert errors["out"] <= 1e-2, errors
-    assert max(errors.values()) <= 3e-2, errors
+def test_bfloat16_is_as_close_to_float64_as_native_code(width, tokens):
+    """Autocast rounds the projections' operands in both, and a few tokens whose n · q cancels are most of every error."""
+    for name, (ours, native) in compare(width, tokens, torch.bfloat16).items():
+        assert ours <= max(5e-3, 1.5 * native), f"{name}: {ours:.1e}, natively {native:.1e}"
 
 
 @pytest.mark.parametrize(("width", "tokens"), SHAPES)
 def test_float32_is_exact_to_its_rounding(width, tokens):
-    errors = compare(width, tokens, torch.float32)
-    assert max(errors.values()) <= 2e-5, errors
+    for name, (ours, _) in compare(width, tokens, torch.float32).items():
+        assert ours <= 2e-5, f"{name}: {ours:.1e}"
 
 
 def test_runs_are_bitwise_equal():

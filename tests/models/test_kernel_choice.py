@@ -56,20 +56,15 @@ class TestAuto:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         assert settle("auto", Case((64,)), never).line == "native: the run is on device 'cpu'"
 
-    def test_is_native_on_a_gpu_until_ours_are_timed(self, on_a_gpu):
-        assert kernels.AUTO == "native"
-        assert settle("auto", GPU, never).line.startswith("native: our Triton kernels have not been timed")
-
-    def test_becomes_triton_by_one_word_where_the_probe_passes(self, on_a_gpu, monkeypatch):
-        monkeypatch.setattr(kernels, "AUTO", "triton")
+    def test_is_triton_on_a_gpu_where_the_probe_passes(self, on_a_gpu):
         assert settle("auto", GPU, works).line == "triton: the probe passed"
         made = kernel("auto", chunk=16, soft_cap=15.0, eps=1e-6)
         assert made.chosen == "triton: the probe passed"
         x = [torch.randn(1, 2, 30, 8) for _ in range(3)] + [torch.randn(1, 2, 30) for _ in range(2)]
         torch.testing.assert_close(made.cell(*x), mlstm(*x, chunk=16))  # tensors on a CPU stay native
+        assert not made.whole(x[0])
 
-    def test_then_is_native_with_the_reason_where_it_does_not(self, on_a_gpu, monkeypatch):
-        monkeypatch.setattr(kernels, "AUTO", "triton")
+    def test_is_native_on_a_gpu_with_the_reason_where_it_does_not(self, on_a_gpu, monkeypatch):
         line = settle("auto", GPU, aborts).line
         assert line == "native: triton cannot be used: its probe was killed by SIGABRT; kernels=native runs everywhere"
         assert kernel("auto", chunk=64, soft_cap=15.0, eps=1e-6).native

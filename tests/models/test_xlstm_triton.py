@@ -38,14 +38,31 @@ def test_the_interpreter_finds_the_kernels_right():
 @pytest.mark.skipif(available.interpreted(), reason="nothing is compiled in the interpreter")
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset")
 @pytest.mark.parametrize(("width", "tokens"), [(64, 1024), (96, 1024), (128, 256), (256, 64), (32, 1024), (16, 1024)])
-def test_no_kernel_spills_on_a_hopper_gpu(width, tokens):
+def test_kernels_spill_no_more_on_a_hopper_gpu_than_was_timed(width, tokens):
+    """None at narrow heads; some at wider ones, whose tiles were timed faster than those that spill nothing."""
     from models.xlstm.triton.resources import calls, usage
 
     for call in calls(width, tokens):
         used = usage(call)
-        assert used.stack <= 8, used  # an address, kept before the loop
+        assert used.stack <= (8 if width <= 64 else 300), used  # 8: an address, kept before the loop
         assert used.programs >= 1, used
         assert used.wgmma or "gates" in used.kernel, used
+        assert not used.unset, used
+
+
+@pytest.mark.slow
+@TRITON
+@pytest.mark.skipif(available.interpreted(), reason="nothing is compiled in the interpreter")
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset")
+@pytest.mark.parametrize(("inner", "tokens"), [(256, 1024), (1024, 64), (384, 1024)])
+def test_what_is_around_the_cell_fits_a_hopper_gpu(inner, tokens):
+    from models.xlstm.triton.resources import inner_calls, usage
+
+    for call in inner_calls(inner, tokens):
+        used = usage(call)
+        assert used.stack <= 64, used
+        assert used.programs >= 1, used
+        assert used.wgmma or "exit" in used.kernel, used
         assert not used.unset, used
 
 
