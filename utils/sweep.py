@@ -21,8 +21,6 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from utils.metrics_file import read
-
 SWEEPS = Path("runs/sweeps")
 RESULTS = "results.csv"
 SHARED = "multirun.yaml"
@@ -49,6 +47,8 @@ def best(metrics: Path, monitor: tuple[str, str]) -> Best | None:
         monitor: (metric, ``"min"`` or ``"max"``).
     """
     name, mode = monitor
+    from utils.metrics_file import read  # here, as it brings Lightning, for which --help and refusals need not wait
+
     steps, values = read(metrics).get(name, ([], []))
     if not values:
         return None
