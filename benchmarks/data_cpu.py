@@ -10,6 +10,8 @@ The sides alternate within a run and CPU time is counted; the table gives median
   warm     whole epochs through a DataLoader with 0, 1 and 2 workers
   cold     random windows of files that the system was asked to forget (``posix_fadvise``, which needs no privilege); the bytes
            that came from the disk are counted, and without them the line says that nothing was cold
+Where litdata is installed (``pip install litdata``; no dependency of ours), it is measured in the same run over its own copy of
+the set; it has no part in ``prepare``.
 """
 
 import os
@@ -21,7 +23,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "tests")]
+# In place of this folder, whose profile.py would hide Python's own from litdata.
+sys.path[:1] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "tests")]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -29,6 +32,7 @@ from packing import packed  # noqa: E402
 from seisbench_sets import Quirk, seisbench_quiet, write_set  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
+from benchmarks.peer_litdata import Litdata, installed  # noqa: E402
 from dataloaders.contracts import Split  # noqa: E402
 from dataloaders.labels import gaussian_labels  # noqa: E402
 from dataloaders.normalise import prepare  # noqa: E402
@@ -105,11 +109,12 @@ class SeisBenchs:
         return DataLoader(self.generator, BATCH, shuffle=True, num_workers=workers, drop_last=True)
 
 
-def same(original: Ours, ours: Ours, theirs: SeisBenchs) -> None:
-    """What is compared is equal: bit by bit from the original set, within float16's bound from the packed one."""
+def same(original: Ours, ours: Ours, theirs: SeisBenchs, peers: list[Litdata]) -> None:
+    """What is compared is equal: bit by bit from the original set and litdata, within float16's bound from the packed one."""
     traces = np.arange(0, TRACES, 37)
     expect = np.stack(theirs.read(traces))
-    np.testing.assert_array_equal(original.read(traces).transpose(0, 2, 1), expect)
+    for side in (original, *peers):
+        np.testing.assert_array_equal(side.read(traces).transpose(0, 2, 1), expect)
     rows = np.load(ours.folder / TABLE)[traces]
     found = zip(expect, ours.read(traces).transpose(0, 2, 1), rows["scale"], rows["offset"], strict=True)
     assert not any(beyond(*each) for each in found)
@@ -120,7 +125,7 @@ def same(original: Ours, ours: Ours, theirs: SeisBenchs) -> None:
         np.testing.assert_allclose(labels.transpose(1, 2), np.stack([piece["y"] for piece in pieces]), atol=1e-5)
 
 
-def compare(what: str, sides: dict[str, Ours], theirs: SeisBenchs, rng: np.random.Generator) -> list[str]:
+def compare(what: str, sides: dict[str, Ours | Litdata], theirs: SeisBenchs, rng: np.random.Generator) -> list[str]:
     """A line a side: rates in samples per CPU-second, and the ratio."""
     works = {name: getattr(side, what) for name, side in sides.items()}
     slow, fast = getattr(theirs, what), {name: [] for name in sides}
@@ -143,7 +148,7 @@ def line(name: str, ours: list[float], theirs: list[float]) -> str:
     return f"{name:<22}{rates[0]:>12,.0f}{rates[1]:>14,.0f}{statistics.median(ratios):>9.1f} ×  ({low:.1f} – {high:.1f})"
 
 
-def warm(sides: dict[str, Ours], theirs: SeisBenchs, workers: int) -> list[str]:
+def warm(sides: dict[str, Ours | Litdata], theirs: SeisBenchs, workers: int) -> list[str]:
     """A line a side: samples a second by the clock through a loader, epoch by epoch in turn."""
     loaders = {name: side.loader(workers) for name, side in sides.items()} | {"theirs": theirs.loader(workers)}
     seconds: dict[str, list[float]] = {name: [] for name in loaders}
@@ -172,7 +177,7 @@ def from_disk() -> int:
     return next(int(each.split()[1]) for each in text.splitlines() if each.startswith("read_bytes"))
 
 
-def cold(sides: dict[str, Ours], theirs: SeisBenchs, rng: np.random.Generator) -> list[str]:
+def cold(sides: dict[str, Ours | Litdata], theirs: SeisBenchs, rng: np.random.Generator) -> list[str]:
     """A line a side: samples a second by the clock from files that are not in memory."""
     works: dict[str, tuple[Path, Callable]] = {name: (side.folder, side.window) for name, side in sides.items()}
     works["theirs"] = theirs.folder, theirs.window
@@ -203,14 +208,17 @@ def main() -> None:
         folder = write_set(Path(root) / "original", Quirk(splits=("test",), extra=columns), traces=TRACES)
         sides = {"original": Ours(folder), "packed": Ours(packed(folder, Path(root) / "packed"))}
         theirs, rng = SeisBenchs(folder), np.random.default_rng(0)
-        same(*sides.values(), theirs)
+        cut = {"traces": TRACES, "length": 6000, "start": START, "samples": SAMPLES, "batch": BATCH}
+        peers = {"litdata": Litdata(folder, Path(root) / "litdata", **cut)} if installed() else {}
+        same(*sides.values(), theirs, list(peers.values()))
         print(f"{TRACES} traces of 3 × 6000 float32, crops of {SAMPLES}; outputs equal, packed ones within float16")
         print(f"{'':<22}{'ours /s':>12}{'SeisBench /s':>14}{'ratio':>11}  (10 – 90 %)")
-        for what in ("read", "window", "prepare"):
-            print("\n".join(compare(what, sides, theirs, rng)), flush=True)
+        for what in ("read", "window"):
+            print("\n".join(compare(what, sides | peers, theirs, rng)), flush=True)
+        print("\n".join(compare("prepare", sides, theirs, rng)), flush=True)
         for workers in (0, 1, 2):
-            print("\n".join(warm(sides, theirs, workers)), flush=True)
-        print("\n".join(cold(sides, theirs, rng)))
+            print("\n".join(warm(sides | peers, theirs, workers)), flush=True)
+        print("\n".join(cold(sides | peers, theirs, rng)))
 
 
 if __name__ == "__main__":
