@@ -46,9 +46,11 @@ def _end_later(number: int, frame: FrameType | None) -> None:
 
 def _end_workers() -> None:
     """Python ends its workers by SIGTERM at exit, and waits for them; ours would outlive it, and hold nothing by then."""
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
+    children = [child for child in multiprocessing.active_children() if child.daemon]
+    if children:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for a failure, and say so
+    for child in children:
+        child.kill()
 
 
 atexit.register(_end_workers)  # later than Python's own, which is asked after it
