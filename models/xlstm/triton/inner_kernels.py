@@ -6,7 +6,7 @@ direction and goes over a span of tiles of tokens, so that its weights are fetch
 what programs of other tokens sum up lies beside, and is added in a fixed order afterwards.
 
 A direction from ``reversed_from`` on is processed from the last token to the first, in place: position s below is that of the
-processing, and only :func:`_time` knows where in memory it lies.
+processing, and only :func:`time_of` knows where in memory it lies.
 """
 # ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0915, PLR0917 - Triton reads annotations as its own types; kernels are flat
 # Triton's reductions are declared to return tuples as well:
@@ -16,39 +16,10 @@ import triton
 import triton.language as tl
 
 from models.xlstm.triton import available
+from models.xlstm.triton.inner_parts import positions, rows_of, span_of, time_of
 
 FEATURES = tl.constexpr(available.FEATURES)
 """Features of a program; a multiple of the blocks of q, k and v, and every inner width is a multiple of it."""
-
-
-@triton.jit
-def _span(parts: tl.constexpr, batch, tokens, span, BT: tl.constexpr):
-    """Part (features or head), number of the span, direction, first tile and the one behind the last; tiles of all sequences."""
-    program = tl.program_id(0)
-    tiles = batch * tl.cdiv(tokens, BT)
-    spans = tl.cdiv(tiles, span)
-    number = (program // parts) % spans
-    first = number * span
-    return program % parts, number, program // (parts * spans), first, tl.minimum(first + span, tiles)
-
-
-@triton.jit
-def _positions(tile, tokens, BT: tl.constexpr):
-    """Sequence, and positions of a tile's tokens."""
-    tiles = tl.cdiv(tokens, BT)
-    return tile // tiles, tile % tiles * BT + tl.arange(0, BT)
-
-
-@triton.jit
-def _time(s, back, tokens):
-    """Where in the sequence a position lies."""
-    return tl.where(back, tokens - 1 - s, s)
-
-
-@triton.jit
-def _rows(X, row, t, feature, tokens, width):
-    """Addresses ``tokens features`` of a sequence; width is of a whole token."""
-    return X + row.to(tl.int64) * tokens * width + t[:, None] * width + feature[None, :]
 
 
 @triton.jit
@@ -81,7 +52,7 @@ def _convolved(UP, CONV, BIAS, row, direction, s, back, feature, tokens, width, 
     y = tl.load(BIAS + direction * width + feature).to(tl.float32)[None, :]
     for tap in tl.static_range(TAPS):
         before = s - (TAPS - 1 - tap)
-        at = _rows(UP, row, _time(before, back, tokens), feature, tokens, 2 * width)
+        at = rows_of(UP, row, time_of(before, back, tokens), feature, tokens, 2 * width)
         x = tl.load(at, mask=((before >= 0) & (s < tokens))[:, None], other=0.0).to(tl.float32)
         y += x * tl.load(CONV + (direction * width + feature) * TAPS + tap).to(tl.float32)[None, :]
     return y
@@ -102,7 +73,7 @@ def inner_forward(
         C, Q, K, V: ``P B T I``.
         PRE: ``I/64 P B 2H T`` float32.
     """
-    part, _, direction, first, last = _span(INNER // FEATURES, batch, tokens, span, BT)
+    part, _, direction, first, last = span_of(INNER // FEATURES, batch, tokens, span, BT)
     feature = part * FEATURES + tl.arange(0, FEATURES)
     back = direction >= reversed_from
     wq = _block_diagonal(WQ, direction, part * FEATURES, INNER, S, UP)
@@ -114,18 +85,18 @@ def inner_forward(
     bias = tl.load(GB + direction * gates + gate, mask=gate < gates, other=0.0).to(tl.float32)
     bias = tl.where(part == 0, bias, 0.0)
     for tile in range(first, last):
-        sequence, s = _positions(tile, tokens, BT)
-        row, t, inside = direction * batch + sequence, _time(s, back, tokens), s < tokens
+        sequence, s = positions(tile, tokens, BT)
+        row, t, inside = direction * batch + sequence, time_of(s, back, tokens), s < tokens
         y = _convolved(UP, CONV, BIAS, row, direction, s, back, feature, tokens, INNER, TAPS)
         c = (y * tl.sigmoid(y)).to(UP.dtype.element_ty)
-        m = tl.load(_rows(UP, row, t, feature, tokens, 2 * INNER), mask=inside[:, None], other=0.0)
-        tl.store(_rows(C, row, t, feature, tokens, INNER), c, mask=inside[:, None])
+        m = tl.load(rows_of(UP, row, t, feature, tokens, 2 * INNER), mask=inside[:, None], other=0.0)
+        tl.store(rows_of(C, row, t, feature, tokens, INNER), c, mask=inside[:, None])
         q = tl.dot(c, wq, input_precision=DOT).to(UP.dtype.element_ty)
-        tl.store(_rows(Q, row, t, feature, tokens, INNER), q, mask=inside[:, None])
+        tl.store(rows_of(Q, row, t, feature, tokens, INNER), q, mask=inside[:, None])
         k = tl.dot(c, wk, input_precision=DOT).to(UP.dtype.element_ty)
-        tl.store(_rows(K, row, t, feature, tokens, INNER), k, mask=inside[:, None])
+        tl.store(rows_of(K, row, t, feature, tokens, INNER), k, mask=inside[:, None])
         v = tl.dot(m, wv, input_precision=DOT).to(UP.dtype.element_ty)
-        tl.store(_rows(V, row, t, feature, tokens, INNER), v, mask=inside[:, None])
+        tl.store(rows_of(V, row, t, feature, tokens, INNER), v, mask=inside[:, None])
         pre = tl.dot(c, gc, input_precision=DOT) + tl.dot(m, gm, input_precision=DOT) + bias[None, :]
         at, there = _gate_rows(PRE, part * directions * batch + row, t, inside, tokens, gates, HP)
         tl.store(at, pre, mask=there)
@@ -161,7 +132,7 @@ def inner_backward(
         SUMS: ``spans P I X`` float32; X: S for q, S for k, S for v, 2H for the gates' share of c, 2H for that of m, TAPS, 1.
         TP: TAPS + 1 as a power of two.
     """
-    part, number, direction, first, last = _span(INNER // FEATURES, batch, tokens, span, BT)
+    part, number, direction, first, last = span_of(INNER // FEATURES, batch, tokens, span, BT)
     feature = part * FEATURES + tl.arange(0, FEATURES)
     back = direction >= reversed_from
     wq = _block_diagonal(WQ, direction, part * FEATURES, INNER, S, UP)
@@ -173,28 +144,28 @@ def inner_backward(
     dgc, dgm = tl.zeros((FEATURES, HP), tl.float32), tl.zeros((FEATURES, HP), tl.float32)
     dconv = tl.zeros((FEATURES, TP), tl.float32)
     for tile in range(first, last):
-        sequence, s = _positions(tile, tokens, BT)
-        row, t, inside = direction * batch + sequence, _time(s, back, tokens), s < tokens
+        sequence, s = positions(tile, tokens, BT)
+        row, t, inside = direction * batch + sequence, time_of(s, back, tokens), s < tokens
         y = _convolved(UP, CONV, BIAS, row, direction, s, back, feature, tokens, INNER, TAPS)
         gate = tl.sigmoid(y)
         c = (y * gate).to(UP.dtype.element_ty)
         at, there = _gate_rows(DPRE, row, t, inside, tokens, gates, HP)
         dpre = tl.load(at, mask=there, other=0.0).to(UP.dtype.element_ty)
-        dq = tl.load(_rows(DQ, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
+        dq = tl.load(rows_of(DQ, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
         dc = tl.dot(dq, tl.trans(wq), input_precision=DOT)
         dwq += tl.dot(tl.trans(c), dq, input_precision=DOT)
-        dk = tl.load(_rows(DK, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
+        dk = tl.load(rows_of(DK, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
         dc += tl.dot(dk, tl.trans(wk), input_precision=DOT)
         dwk += tl.dot(tl.trans(c), dk, input_precision=DOT)
         dc += tl.dot(dpre, tl.trans(gc), input_precision=DOT)
         dgc += tl.dot(tl.trans(c), dpre, input_precision=DOT)
-        m = tl.load(_rows(UP, row, t, feature, tokens, 2 * INNER), mask=inside[:, None], other=0.0)
-        dv = tl.load(_rows(DV, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
+        m = tl.load(rows_of(UP, row, t, feature, tokens, 2 * INNER), mask=inside[:, None], other=0.0)
+        dv = tl.load(rows_of(DV, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
         dwv += tl.dot(tl.trans(m), dv, input_precision=DOT)
         dgm += tl.dot(tl.trans(m), dpre, input_precision=DOT)
-        dc += tl.load(_rows(DC, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0).to(tl.float32)
+        dc += tl.load(rows_of(DC, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0).to(tl.float32)
         dy = dc * gate * (1.0 + y * (1.0 - gate))
-        tl.store(_rows(DC, row, t, feature, tokens, INNER), dy.to(UP.dtype.element_ty), mask=inside[:, None])
+        tl.store(rows_of(DC, row, t, feature, tokens, INNER), dy.to(UP.dtype.element_ty), mask=inside[:, None])
         dconv += _taps(UP, dy, row, s, back, feature, tokens, INNER, TAPS, TP)
     mine = SUMS + number * directions * INNER * (3 * S + 2 * gates + TAPS + 1)
     columns = 3 * S + 2 * gates + TAPS + 1
@@ -213,7 +184,7 @@ def _taps(UP, dy, row, s, back, feature, tokens, width, TAPS: tl.constexpr, TP: 
     sums = tl.where(column == TAPS, tl.sum(dy, 0)[:, None], 0.0)
     for tap in tl.static_range(TAPS):
         before = s - (TAPS - 1 - tap)
-        at = _rows(UP, row, _time(before, back, tokens), feature, tokens, 2 * width)
+        at = rows_of(UP, row, time_of(before, back, tokens), feature, tokens, 2 * width)
         x = tl.load(at, mask=((before >= 0) & (s < tokens))[:, None], other=0.0).to(tl.float32)
         sums += tl.where(column == tap, tl.sum(dy * x, 0)[:, None], 0.0)
     return sums
@@ -225,85 +196,21 @@ def inner_inputs_backward(
     INNER: tl.constexpr, S: tl.constexpr, HP: tl.constexpr, TAPS: tl.constexpr, BT: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """Gradient of m: by the convolution's output ``DY`` (later tokens, so it wants all of it), by v and by the gates."""
-    part, _, direction, first, last = _span(INNER // FEATURES, batch, tokens, span, BT)
+    part, _, direction, first, last = span_of(INNER // FEATURES, batch, tokens, span, BT)
     feature = part * FEATURES + tl.arange(0, FEATURES)
     back = direction >= reversed_from
     wv = _block_diagonal(WV, direction, part * FEATURES, INNER, S, DY)
     gm = _gate_weights(GM, direction, feature, gates, INNER, HP, DY)
     for tile in range(first, last):
-        sequence, s = _positions(tile, tokens, BT)
-        row, t, inside = direction * batch + sequence, _time(s, back, tokens), s < tokens
-        dv = tl.load(_rows(DV, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
+        sequence, s = positions(tile, tokens, BT)
+        row, t, inside = direction * batch + sequence, time_of(s, back, tokens), s < tokens
+        dv = tl.load(rows_of(DV, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
         at, there = _gate_rows(DPRE, row, t, inside, tokens, gates, HP)
         dpre = tl.load(at, mask=there, other=0.0).to(DY.dtype.element_ty)
         dm = tl.dot(dv, tl.trans(wv), input_precision=DOT) + tl.dot(dpre, tl.trans(gm), input_precision=DOT)
         for tap in tl.static_range(TAPS):
             later = s + (TAPS - 1 - tap)
-            there = _rows(DY, row, _time(later, back, tokens), feature, tokens, INNER)
+            there = rows_of(DY, row, time_of(later, back, tokens), feature, tokens, INNER)
             dy = tl.load(there, mask=(later < tokens)[:, None], other=0.0).to(tl.float32)
             dm += dy * tl.load(CONV + (direction * INNER + feature) * TAPS + tap).to(tl.float32)[None, :]
-        tl.store(_rows(DUP, row, t, feature, tokens, 2 * INNER), dm.to(DY.dtype.element_ty), mask=inside[:, None])
-
-
-@triton.jit
-def _normed(H, row, t, feature, known, tokens, width, eps, E: tl.constexpr):
-    """A head's tokens over their variance, and one over the square root of that."""
-    h = tl.load(_rows(H, row, t, feature, tokens, width), mask=known, other=0.0).to(tl.float32)
-    centred = tl.where(known, h - (tl.sum(h, 1) / E)[:, None], 0.0)
-    scale = 1.0 / tl.sqrt_rn(tl.sum(centred * centred, 1) / E + eps)
-    return centred * scale[:, None], scale
-
-
-@triton.jit
-def exit_forward(
-    UP, C, H, GAIN, SKIP, Y, batch, tokens, span, eps,
-    INNER: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BT: tl.constexpr,
-):  # fmt: skip
-    """(gain · norm(h) + skip · c) · SiLU(z), ``P B T I``; norm over the E features of a head (EP: as a power of two)."""
-    head, _, direction, first, last = _span(INNER // E, batch, tokens, span, BT)
-    feature, column = head * E + tl.arange(0, EP), tl.arange(0, EP)
-    gain = tl.load(GAIN + direction * INNER + feature, mask=column < E, other=0.0)[None, :]
-    skip = tl.load(SKIP + direction * INNER + feature, mask=column < E, other=0.0)[None, :]
-    for tile in range(first, last):
-        sequence, t = _positions(tile, tokens, BT)
-        row, inside = direction * batch + sequence, t < tokens
-        known = inside[:, None] & (column < E)[None, :]
-        normed = _normed(H, row, t, feature, known, tokens, INNER, eps, E)[0]
-        c = tl.load(_rows(C, row, t, feature, tokens, INNER), mask=known, other=0.0).to(tl.float32)
-        z = tl.load(_rows(UP, row, t, INNER + feature, tokens, 2 * INNER), mask=known, other=0.0).to(tl.float32)
-        y = (gain * normed + skip * c) * (z * tl.sigmoid(z))
-        tl.store(_rows(Y, row, t, feature, tokens, INNER), y.to(UP.dtype.element_ty), mask=known)
-
-
-@triton.jit
-def exit_backward(
-    UP, C, H, GAIN, SKIP, DOUT, DH, DC, DUP, SUMS, batch, tokens, span, directions, eps,
-    INNER: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BT: tl.constexpr,
-):  # fmt: skip
-    """Gradients of h, of c by the skip, of z (the second half of ``DUP``), and sums ``spans P 2 I`` for gain and skip."""
-    head, number, direction, first, last = _span(INNER // E, batch, tokens, span, BT)
-    feature, column = head * E + tl.arange(0, EP), tl.arange(0, EP)
-    gain = tl.load(GAIN + direction * INNER + feature, mask=column < E, other=0.0)[None, :]
-    skip = tl.load(SKIP + direction * INNER + feature, mask=column < E, other=0.0)[None, :]
-    dgain, dskip = tl.zeros((BT, EP), tl.float32), tl.zeros((BT, EP), tl.float32)
-    for tile in range(first, last):
-        sequence, t = _positions(tile, tokens, BT)
-        row, inside = direction * batch + sequence, t < tokens
-        known = inside[:, None] & (column < E)[None, :]
-        normed, scale = _normed(H, row, t, feature, known, tokens, INNER, eps, E)
-        c = tl.load(_rows(C, row, t, feature, tokens, INNER), mask=known, other=0.0).to(tl.float32)
-        z = tl.load(_rows(UP, row, t, INNER + feature, tokens, 2 * INNER), mask=known, other=0.0).to(tl.float32)
-        dout = tl.load(_rows(DOUT, row, t, feature, tokens, INNER), mask=known, other=0.0).to(tl.float32)
-        gate = tl.sigmoid(z)
-        dz = dout * (gain * normed + skip * c) * gate * (1.0 + z * (1.0 - gate))
-        tl.store(_rows(DUP, row, t, INNER + feature, tokens, 2 * INNER), dz.to(UP.dtype.element_ty), mask=known)
-        d = dout * z * gate
-        dgain += d * normed
-        dskip += d * c
-        tl.store(_rows(DC, row, t, feature, tokens, INNER), (d * skip).to(UP.dtype.element_ty), mask=known)
-        dn = d * gain
-        dh = scale[:, None] * (dn - (tl.sum(dn, 1) / E)[:, None] - normed * (tl.sum(dn * normed, 1) / E)[:, None])
-        tl.store(_rows(DH, row, t, feature, tokens, INNER), dh.to(UP.dtype.element_ty), mask=known)
-    at = SUMS + (number * directions + direction) * 2 * INNER + feature
-    tl.store(at, tl.sum(dgain, 0), mask=column < E)
-    tl.store(at + INNER, tl.sum(dskip, 0), mask=column < E)
+        tl.store(rows_of(DUP, row, t, feature, tokens, 2 * INNER), dm.to(DY.dtype.element_ty), mask=inside[:, None])

@@ -1,4 +1,4 @@
-"""How the kernels of inner_kernels.py are launched: spans, tiles, buffers; nothing is timed or tuned here.
+"""How the kernels of inner_kernels.py and exit_kernels.py are launched: spans, tiles, buffers; nothing is timed or tuned here.
 
 Tensors lie as ``P B T I`` without gaps, m and z as ``P B T 2I``; gates as ``P B 2H T`` in float32.
 """
@@ -9,14 +9,8 @@ import torch
 import triton
 from torch import Tensor
 
-from models.xlstm.triton.inner_kernels import (
-    FEATURES,
-    exit_backward,
-    exit_forward,
-    inner_backward,
-    inner_forward,
-    inner_inputs_backward,
-)
+from models.xlstm.triton.exit_kernels import exit_backward, exit_forward
+from models.xlstm.triton.inner_kernels import FEATURES, inner_backward, inner_forward, inner_inputs_backward
 from models.xlstm.triton.launch import Call
 
 PROGRAMS = 1024
