@@ -52,10 +52,9 @@ def train(config: dict[str, Any], overrides: list[str]) -> sweep.Best | None:
         check_resume(config, resume)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     run = build(config, resumes=bool(resume))
-    if runlog.compiles(config):
-        run.module.compile_step()
     callbacks = [run.freezing, KeepStarts(run.starts, runlog.folder(config))]
     trainer = runlog.trainer(config, run.module, [*callbacks, *([Pictures(config)] if config["pictures"]["enabled"] else [])])
+    runlog.compile_step(config, run.module, run.data.windows, trainer)
     runlog.greet(config, run.module, run.data, trainer, run.starts)
     try:
         trainer.fit(run.module, run.data, ckpt_path=resume, weights_only=True)

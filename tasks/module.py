@@ -50,7 +50,7 @@ class WaveModule(pl.LightningModule):
         self.lineage: tuple[str, ...] = ()
         self._compiled: Callable[..., tuple[StepOutput, dict[str, Tensor]]] | None = None
 
-    def compile_step(self, backend: str | Callable[..., Any] = "inductor") -> None:
+    def compile_step(self, backend: str | Callable[..., Any] = "inductor", *, graphs: bool = False) -> None:
         """Have torch.compile make one graph of what a training step computes from the raw batch to the loss.
 
         Validation stays as it is: its last batch is shorter, which would compile it twice. Parameters keep their names.
@@ -58,8 +58,9 @@ class WaveModule(pl.LightningModule):
 
         Args:
             backend: of ``torch.compile``.
+            graphs: replay the kernels of a step as CUDA graphs: their launches then cost nothing.
         """
-        self._compiled = torch.compile(self._local, backend=backend)
+        self._compiled = torch.compile(self._local, backend=backend, mode="reduce-overhead" if graphs else None)
 
     @property
     def compiled(self) -> bool:

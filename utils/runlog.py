@@ -35,6 +35,7 @@ from utils.guards import NonFinite
 from utils.keep import CHECKPOINTS, LastCheckpoint, Record, best
 from utils.loggers import loggers
 from utils.pace import Throughput
+from utils.planning import run_length
 from utils.preemption import Guard, Stopped, leave
 from utils.progress import RunProgress
 from utils.registry import typed
@@ -42,7 +43,7 @@ from utils.report import farewell, greet
 from utils.resume import EpochEnds, GeneratorStates
 from utils.room import Room
 
-__all__ = ["computes_on", "farewell", "folder", "going_on", "greet", "interrupted", "resumable", "stop", "trainer"]
+__all__ = ["compile_step", "computes_on", "farewell", "folder", "going_on", "greet", "interrupted", "resumable", "stop", "trainer"]
 
 RUNS = Path("runs")
 
@@ -133,19 +134,27 @@ def computes_on(config: Mapping[str, Any]) -> tuple[str, str]:
     return accelerator, {"bf16-mixed": "bfloat16", "16-mixed": "float16"}.get(precision, "float32")
 
 
-COMPILES = False
-"""Whether ``trainer.compile=auto`` compiles on a CUDA device; true once a run was measured there. On a CPU it never does: that
-takes minutes and gains little."""
+WORTH = 2000
+"""Batches from which ``trainer.compile=auto`` compiles on a CUDA device: the minute or two that takes is won back by then. On a
+CPU it never does: there it gains little."""
 
 
-def compiles(config: Mapping[str, Any]) -> bool:
-    """Whether a run compiles its training step.
+def compile_step(config: Mapping[str, Any], module: Any, windows: int, trainer: pl.Trainer) -> None:
+    """Compile a module's training step where ``trainer.compile`` says so, on a CUDA device with CUDA graphs.
 
-    Raises:
-        ConfigError: the device is not on this machine.
+    Args:
+        config: the run's config, plain builtins.
+        module: with ``compile_step``.
+        windows: of an epoch, all ranks together.
+        trainer: of the run.
     """
-    asked = config["trainer"]["compile"]
-    return COMPILES and computes_on(config)[0] == "cuda" if asked == "auto" else asked
+    settings, cuda = config["trainer"], _accelerator(config["trainer"]["accelerator"]) == "cuda"
+    asked = settings["compile"]
+    if asked == "auto":
+        steps, _ = run_length(settings, windows, config["loader"]["batch_size"] * trainer.world_size)
+        asked = cuda and not settings["fast_dev_run"] and steps * settings["accumulate_grad_batches"] >= WORTH
+    if asked:
+        module.compile_step(graphs=cuda)
 
 
 def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:

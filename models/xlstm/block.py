@@ -125,7 +125,7 @@ class MLSTMBlock(Block):
         from models.xlstm.triton.inner_op import Weights, mlstm_inner  # only where there is Triton
 
         blocks, features = (self.q.weight, self.k.weight, self.v.weight), (self.head_gain, self.skip)
-        weights = Weights(self.conv.weight, self.conv.bias, *blocks, *self._gate_weights(), self.gate_bias, *features)
+        weights = Weights(self.conv.weight.mT, self.conv.bias, *blocks, *self._gate_weights(), self.gate_bias, *features)
         cap, eps = self.cfg.gate_soft_cap, self.cfg.norm_eps
         start = 1 if turn else len(up)
         return mlstm_inner(up, weights, heads=self.heads, reversed_from=start, soft_cap=cap, cell_eps=CELL_EPS, norm_eps=eps)

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from utils.autograd import output_of
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision to float32; norms and gates are computed there."""
@@ -73,7 +75,7 @@ class _ConvSiLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
-        return F.silu(_convolved(x, weight, bias), inplace=True).to(x.dtype)
+        return output_of(F.silu(_convolved(x, weight, bias), inplace=True).to(x.dtype))
 
     @staticmethod
     @once_differentiable
@@ -100,7 +102,7 @@ class _Norm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         y, mean, rstd = torch.native_layer_norm(at_least_float32(x), x.shape[-1:], None, None, eps)
         ctx.save_for_backward(x, weight, mean, rstd)
-        return y.mul_(weight[:, None, None])
+        return output_of(y.mul_(weight[:, None, None]))
 
     @staticmethod
     @once_differentiable

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from utils.autograd import output_of
+
 
 class Past(NamedTuple):
     """How chunks reach back; R = N rows, or N + 1 where the memory after the last chunk is wanted.
@@ -95,7 +97,7 @@ class _Attention(torch.autograd.Function):
         h = top.div_(below[..., None])
         ctx.save_for_backward(q, k, v, u, M, A, W, C, n, write, read, h, by_sum, below, turn)
         ctx.eps, ctx.given, ctx.reach = eps, C0 is not None, None if G is None else G.dtype
-        return h, C, n
+        return output_of(h), None if C is None else output_of(C), None if n is None else output_of(n)
 
     @staticmethod
     @once_differentiable

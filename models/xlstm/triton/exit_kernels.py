@@ -10,15 +10,16 @@ another here, so the direction does not matter.
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.inner_parts import positions, rows_of, span_of
+from models.xlstm.triton.inner_parts import added, positions, rows_of, span_of
+from models.xlstm.triton.parts import sigmoid
 
 
 @triton.jit
 def _normed(H, row, t, feature, known, tokens, width, eps, E: tl.constexpr):
-    """A head's tokens over their variance, and one over the square root of that."""
+    """A head's tokens over their variance, and one over its root."""
     h = tl.load(rows_of(H, row, t, feature, tokens, width), mask=known, other=0.0).to(tl.float32)
     centred = tl.where(known, h - (tl.sum(h, 1) / E)[:, None], 0.0)
-    scale = 1.0 / tl.sqrt_rn(tl.sum(centred * centred, 1) / E + eps)
+    scale = tl.rsqrt(tl.sum(centred * centred, 1) / E + eps)
     return centred * scale[:, None], scale
 
 
@@ -39,21 +40,21 @@ def exit_forward(
         normed = _normed(H, row, t, feature, known, tokens, INNER, eps, E)[0]
         c = tl.load(rows_of(C, row, t, feature, tokens, INNER), mask=known, other=0.0).to(tl.float32)
         z = tl.load(rows_of(UP, row, t, INNER + feature, tokens, 2 * INNER), mask=known, other=0.0).to(tl.float32)
-        y = (gain * normed + skip * c) * (z * tl.sigmoid(z))
+        y = (gain * normed + skip * c) * (z * sigmoid(z))
         tl.store(rows_of(Y, row, t, feature, tokens, INNER), y.to(UP.dtype.element_ty), mask=known)
 
 
 @triton.jit
 def exit_backward(
     UP, C, H, GAIN, SKIP, DOUT, DH, DC, DUP, SUMS, batch, tokens, span, directions, eps,
-    INNER: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BT: tl.constexpr,
+    INNER: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BT: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of h, of c by the skip, of z (the second half of ``DUP``), and sums ``spans P 2 I`` for gain and skip."""
     head, number, direction, first, last = span_of(INNER // E, batch, tokens, span, BT)
     feature, column = head * E + tl.arange(0, EP), tl.arange(0, EP)
     gain = tl.load(GAIN + direction * INNER + feature, mask=column < E, other=0.0)[None, :]
     skip = tl.load(SKIP + direction * INNER + feature, mask=column < E, other=0.0)[None, :]
-    dgain, dskip = tl.zeros((BT, EP), tl.float32), tl.zeros((BT, EP), tl.float32)
+    dgain, dskip = tl.zeros((ROWS, EP), tl.float32), tl.zeros((ROWS, EP), tl.float32)
     for tile in range(first, last):
         sequence, t = positions(tile, tokens, BT)
         row, inside = direction * batch + sequence, t < tokens
@@ -62,12 +63,12 @@ def exit_backward(
         c = tl.load(rows_of(C, row, t, feature, tokens, INNER), mask=known, other=0.0).to(tl.float32)
         z = tl.load(rows_of(UP, row, t, INNER + feature, tokens, 2 * INNER), mask=known, other=0.0).to(tl.float32)
         dout = tl.load(rows_of(DOUT, row, t, feature, tokens, INNER), mask=known, other=0.0).to(tl.float32)
-        gate = tl.sigmoid(z)
+        gate = sigmoid(z)
         dz = dout * (gain * normed + skip * c) * gate * (1.0 + z * (1.0 - gate))
         tl.store(rows_of(DUP, row, t, INNER + feature, tokens, 2 * INNER), dz.to(UP.dtype.element_ty), mask=known)
         d = dout * z * gate
-        dgain += d * normed
-        dskip += d * c
+        dgain += added(d * normed, BT, EP, ROWS)
+        dskip += added(d * c, BT, EP, ROWS)
         tl.store(rows_of(DC, row, t, feature, tokens, INNER), (d * skip).to(UP.dtype.element_ty), mask=known)
         dn = d * gain
         dh = scale[:, None] * (dn - (tl.sum(dn, 1) / E)[:, None] - normed * (tl.sum(dn * normed, 1) / E)[:, None])

@@ -8,7 +8,7 @@ what programs of other tokens sum up lies beside, and is added in a fixed order 
 A direction from ``reversed_from`` on is processed from the last token to the first, in place: position s below is that of the
 processing, and only :func:`time_of` knows where in memory it lies.
 """
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0915, PLR0917 - Triton reads annotations as its own types; kernels are flat
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0917, RUF005 - Triton reads annotations as its own types; kernels are flat
 # Triton's reductions are declared to return tuples as well:
 # pyright: reportOperatorIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
 
@@ -16,7 +16,8 @@ import triton
 import triton.language as tl
 
 from models.xlstm.triton import available
-from models.xlstm.triton.inner_parts import positions, rows_of, span_of, time_of
+from models.xlstm.triton.inner_parts import added, positions, rows_of, span_of, time_of
+from models.xlstm.triton.parts import sigmoid
 
 FEATURES = tl.constexpr(available.FEATURES)
 """Features of a program; a multiple of the blocks of q, k and v, and every inner width is a multiple of it."""
@@ -47,6 +48,12 @@ def _gate_rows(G, row, t, inside, tokens, gates, HP: tl.constexpr):
 
 
 @triton.jit
+def _tap(CONV, tap, direction, feature, width, TAPS: tl.constexpr):
+    """A tap's weights, for tokens × features. Loaded where they are used: kept, they would take the registers of a whole tile."""
+    return tl.load(CONV + (direction * TAPS + tap) * width + feature).to(tl.float32)[None, :]
+
+
+@triton.jit
 def _convolved(UP, CONV, BIAS, row, direction, s, back, feature, tokens, width, TAPS: tl.constexpr):
     """The causal convolution at positions, in float32."""
     y = tl.load(BIAS + direction * width + feature).to(tl.float32)[None, :]
@@ -54,7 +61,7 @@ def _convolved(UP, CONV, BIAS, row, direction, s, back, feature, tokens, width, 
         before = s - (TAPS - 1 - tap)
         at = rows_of(UP, row, time_of(before, back, tokens), feature, tokens, 2 * width)
         x = tl.load(at, mask=((before >= 0) & (s < tokens))[:, None], other=0.0).to(tl.float32)
-        y += x * tl.load(CONV + (direction * width + feature) * TAPS + tap).to(tl.float32)[None, :]
+        y += x * _tap(CONV, tap, direction, feature, width, TAPS)
     return y
 
 
@@ -67,7 +74,7 @@ def inner_forward(
 
     Args:
         UP: m and z side by side, ``P B T 2I``.
-        CONV, BIAS: ``P I TAPS``, ``P I``.
+        CONV, BIAS: ``P TAPS I``, ``P I``.
         WQ, WK, WV: blocks, ``P I/S S S`` (out, in).
         GC, GM, GB: what gates read of c and of m, ``P 2H I``, and their bias ``P 2H``.
         C, Q, K, V: ``P B T I``.
@@ -88,7 +95,7 @@ def inner_forward(
         sequence, s = positions(tile, tokens, BT)
         row, t, inside = direction * batch + sequence, time_of(s, back, tokens), s < tokens
         y = _convolved(UP, CONV, BIAS, row, direction, s, back, feature, tokens, INNER, TAPS)
-        c = (y * tl.sigmoid(y)).to(UP.dtype.element_ty)
+        c = (y * sigmoid(y)).to(UP.dtype.element_ty)
         m = tl.load(rows_of(UP, row, t, feature, tokens, 2 * INNER), mask=inside[:, None], other=0.0)
         tl.store(rows_of(C, row, t, feature, tokens, INNER), c, mask=inside[:, None])
         q = tl.dot(c, wq, input_precision=DOT).to(UP.dtype.element_ty)
@@ -119,18 +126,24 @@ def _put_columns(SUMS, value, direction, feature, column, width, columns, count,
 
 
 @triton.jit
+def _tile_of(X, row, t, inside, feature, tokens, width):
+    """Tokens × features of an array ``P B T width``; zero beyond the sequence."""
+    return tl.load(rows_of(X, row, t, feature, tokens, width), mask=inside[:, None], other=0.0)
+
+
+@triton.jit
 def inner_backward(
-    UP, CONV, BIAS, WQ, WK, GC, DQ, DK, DV, DPRE, DC, SUMS, batch, tokens, span, directions, reversed_from, gates,
-    INNER: tl.constexpr, S: tl.constexpr, HP: tl.constexpr, TAPS: tl.constexpr, TP: tl.constexpr, BT: tl.constexpr,
-    DOT: tl.constexpr,
+    UP, CONV, BIAS, WQ, WK, GC, C, DQ, DK, DPRE, DC, SUMS, batch, tokens, span, directions, reversed_from, gates,
+    INNER: tl.constexpr, S: tl.constexpr, HP: tl.constexpr, TAPS: tl.constexpr, BT: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the convolution's output before its SiLU, in place of that of c; sums for all weights, span by span.
+    """Gradient of the convolution's output before its SiLU, in place of that of c; sums for the weights that c meets.
 
     Args:
-        DQ, DK, DV, DC: gradients, ``P B T I``; DC is that of c by the skip, and is overwritten.
+        UP, CONV, BIAS, WQ, WK, GC, C: as in :func:`inner_forward`.
+        DQ, DK, DC: gradients, ``P B T I``; DC is that of c by the skip, and is overwritten.
         DPRE: of the gates' pre-activations, ``P B 2H T`` float32.
-        SUMS: ``spans P I X`` float32; X: S for q, S for k, S for v, 2H for the gates' share of c, 2H for that of m, TAPS, 1.
-        TP: TAPS + 1 as a power of two.
+        SUMS: ``spans P I X`` float32; X: S for q, S for k, 2H for the gates' share of c, and what
+            :func:`inner_inputs_backward` adds.
     """
     part, number, direction, first, last = span_of(INNER // FEATURES, batch, tokens, span, BT)
     feature = part * FEATURES + tl.arange(0, FEATURES)
@@ -138,79 +151,83 @@ def inner_backward(
     wq = _block_diagonal(WQ, direction, part * FEATURES, INNER, S, UP)
     wk = _block_diagonal(WK, direction, part * FEATURES, INNER, S, UP)
     gc = _gate_weights(GC, direction, feature, gates, INNER, HP, UP)
-    dwq = tl.zeros((FEATURES, FEATURES), tl.float32)
-    dwk = tl.zeros((FEATURES, FEATURES), tl.float32)
-    dwv = tl.zeros((FEATURES, FEATURES), tl.float32)
-    dgc, dgm = tl.zeros((FEATURES, HP), tl.float32), tl.zeros((FEATURES, HP), tl.float32)
-    dconv = tl.zeros((FEATURES, TP), tl.float32)
+    dwq, dwk = tl.zeros((FEATURES, FEATURES), tl.float32), tl.zeros((FEATURES, FEATURES), tl.float32)
+    dgc = tl.zeros((FEATURES, HP), tl.float32)
     for tile in range(first, last):
         sequence, s = positions(tile, tokens, BT)
         row, t, inside = direction * batch + sequence, time_of(s, back, tokens), s < tokens
-        y = _convolved(UP, CONV, BIAS, row, direction, s, back, feature, tokens, INNER, TAPS)
-        gate = tl.sigmoid(y)
-        c = (y * gate).to(UP.dtype.element_ty)
+        c = _tile_of(C, row, t, inside, feature, tokens, INNER)
+        dq = _tile_of(DQ, row, t, inside, feature, tokens, INNER)
+        dk = _tile_of(DK, row, t, inside, feature, tokens, INNER)
         at, there = _gate_rows(DPRE, row, t, inside, tokens, gates, HP)
         dpre = tl.load(at, mask=there, other=0.0).to(UP.dtype.element_ty)
-        dq = tl.load(rows_of(DQ, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
+        dwq = tl.dot(tl.trans(c), dq, dwq, input_precision=DOT)
+        dwk = tl.dot(tl.trans(c), dk, dwk, input_precision=DOT)
+        dgc = tl.dot(tl.trans(c), dpre, dgc, input_precision=DOT)
         dc = tl.dot(dq, tl.trans(wq), input_precision=DOT)
-        dwq += tl.dot(tl.trans(c), dq, input_precision=DOT)
-        dk = tl.load(rows_of(DK, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
-        dc += tl.dot(dk, tl.trans(wk), input_precision=DOT)
-        dwk += tl.dot(tl.trans(c), dk, input_precision=DOT)
-        dc += tl.dot(dpre, tl.trans(gc), input_precision=DOT)
-        dgc += tl.dot(tl.trans(c), dpre, input_precision=DOT)
-        m = tl.load(rows_of(UP, row, t, feature, tokens, 2 * INNER), mask=inside[:, None], other=0.0)
-        dv = tl.load(rows_of(DV, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
-        dwv += tl.dot(tl.trans(m), dv, input_precision=DOT)
-        dgm += tl.dot(tl.trans(m), dpre, input_precision=DOT)
-        dc += tl.load(rows_of(DC, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0).to(tl.float32)
-        dy = dc * gate * (1.0 + y * (1.0 - gate))
+        dc = tl.dot(dk, tl.trans(wk), dc, input_precision=DOT)
+        dc = tl.dot(dpre, tl.trans(gc), dc, input_precision=DOT)
+        y = _convolved(UP, CONV, BIAS, row, direction, s, back, feature, tokens, INNER, TAPS)
+        gate = sigmoid(y)
+        slope = gate * (1.0 + y * (1.0 - gate))
+        dy = (dc + _tile_of(DC, row, t, inside, feature, tokens, INNER).to(tl.float32)) * slope
         tl.store(rows_of(DC, row, t, feature, tokens, INNER), dy.to(UP.dtype.element_ty), mask=inside[:, None])
-        dconv += _taps(UP, dy, row, s, back, feature, tokens, INNER, TAPS, TP)
-    mine = SUMS + number * directions * INNER * (3 * S + 2 * gates + TAPS + 1)
     columns = 3 * S + 2 * gates + TAPS + 1
+    mine = SUMS + number * directions * INNER * columns
     _put_blocks(mine, dwq, direction, part * FEATURES, 0, INNER, columns, S)
     _put_blocks(mine, dwk, direction, part * FEATURES, S, INNER, columns, S)
-    _put_blocks(mine, dwv, direction, part * FEATURES, 2 * S, INNER, columns, S)
-    _put_columns(mine, dgc, direction, feature, 3 * S, INNER, columns, gates, HP)
-    _put_columns(mine, dgm, direction, feature, 3 * S + gates, INNER, columns, gates, HP)
-    _put_columns(mine, dconv, direction, feature, 3 * S + 2 * gates, INNER, columns, TAPS + 1, TP)
-
-
-@triton.jit
-def _taps(UP, dy, row, s, back, feature, tokens, width, TAPS: tl.constexpr, TP: tl.constexpr):
-    """Σ dy_s m_(s − d) of a tile for every tap, and Σ dy_s for the bias: features × TP."""
-    column = tl.arange(0, TP)[None, :]
-    sums = tl.where(column == TAPS, tl.sum(dy, 0)[:, None], 0.0)
-    for tap in tl.static_range(TAPS):
-        before = s - (TAPS - 1 - tap)
-        at = rows_of(UP, row, time_of(before, back, tokens), feature, tokens, 2 * width)
-        x = tl.load(at, mask=((before >= 0) & (s < tokens))[:, None], other=0.0).to(tl.float32)
-        sums += tl.where(column == tap, tl.sum(dy * x, 0)[:, None], 0.0)
-    return sums
+    _put_columns(mine, dgc, direction, feature, 2 * S, INNER, columns, gates, HP)
 
 
 @triton.jit
 def inner_inputs_backward(
-    DY, DV, DPRE, CONV, WV, GM, DUP, batch, tokens, span, reversed_from, gates,
-    INNER: tl.constexpr, S: tl.constexpr, HP: tl.constexpr, TAPS: tl.constexpr, BT: tl.constexpr, DOT: tl.constexpr,
+    UP, DY, DV, DPRE, CONV, WV, GM, DUP, SUMS, batch, tokens, span, directions, reversed_from, gates,
+    INNER: tl.constexpr, S: tl.constexpr, HP: tl.constexpr, TAPS: tl.constexpr, BT: tl.constexpr, ROWS: tl.constexpr,
+    DOT: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of m: by the convolution's output ``DY`` (later tokens, so it wants all of it), by v and by the gates."""
-    part, _, direction, first, last = span_of(INNER // FEATURES, batch, tokens, span, BT)
+    """Gradient of m: by the convolution's output ``DY`` (later tokens, so it wants all of it), by v and by the gates.
+
+    Args:
+        DUP: its first half gets the gradient, ``P B T 2I``.
+        SUMS: as in :func:`inner_backward`; here S for v, 2H for the gates' share of m, TAPS, and 1 for the bias before the SiLU.
+        ROWS: tokens whose sums for the convolution are kept apart until the end.
+    """
+    part, number, direction, first, last = span_of(INNER // FEATURES, batch, tokens, span, BT)
     feature = part * FEATURES + tl.arange(0, FEATURES)
     back = direction >= reversed_from
     wv = _block_diagonal(WV, direction, part * FEATURES, INNER, S, DY)
     gm = _gate_weights(GM, direction, feature, gates, INNER, HP, DY)
+    dwv, dgm = tl.zeros((FEATURES, FEATURES), tl.float32), tl.zeros((FEATURES, HP), tl.float32)
+    dbias, none = tl.zeros((ROWS, FEATURES), tl.float32), tl.zeros((ROWS, FEATURES), tl.float32)
+    dconv = ()
+    for _ in tl.static_range(TAPS):
+        dconv = dconv + (none,)
     for tile in range(first, last):
         sequence, s = positions(tile, tokens, BT)
         row, t, inside = direction * batch + sequence, time_of(s, back, tokens), s < tokens
-        dv = tl.load(rows_of(DV, row, t, feature, tokens, INNER), mask=inside[:, None], other=0.0)
+        m = _tile_of(UP, row, t, inside, feature, tokens, 2 * INNER)
+        dv = _tile_of(DV, row, t, inside, feature, tokens, INNER)
         at, there = _gate_rows(DPRE, row, t, inside, tokens, gates, HP)
         dpre = tl.load(at, mask=there, other=0.0).to(DY.dtype.element_ty)
-        dm = tl.dot(dv, tl.trans(wv), input_precision=DOT) + tl.dot(dpre, tl.trans(gm), input_precision=DOT)
+        dwv = tl.dot(tl.trans(m), dv, dwv, input_precision=DOT)
+        dgm = tl.dot(tl.trans(m), dpre, dgm, input_precision=DOT)
+        by_cell = tl.dot(dv, tl.trans(wv), input_precision=DOT)
+        by_cell = tl.dot(dpre, tl.trans(gm), by_cell, input_precision=DOT)
+        before, dm, more = m.to(tl.float32), tl.zeros((BT, FEATURES), tl.float32), ()
         for tap in tl.static_range(TAPS):
             later = s + (TAPS - 1 - tap)
-            there = rows_of(DY, row, time_of(later, back, tokens), feature, tokens, INNER)
-            dy = tl.load(there, mask=(later < tokens)[:, None], other=0.0).to(tl.float32)
-            dm += dy * tl.load(CONV + (direction * INNER + feature) * TAPS + tap).to(tl.float32)[None, :]
-        tl.store(rows_of(DUP, row, t, feature, tokens, 2 * INNER), dm.to(DY.dtype.element_ty), mask=inside[:, None])
+            dy = _tile_of(DY, row, time_of(later, back, tokens), later < tokens, feature, tokens, INNER).to(tl.float32)
+            dm += dy * _tap(CONV, tap, direction, feature, INNER, TAPS)
+            more = more + (dconv[tap] + added(dy * before, BT, FEATURES, ROWS),)
+            if tap == TAPS - 1:
+                dbias += added(dy, BT, FEATURES, ROWS)
+        dconv = more
+        tl.store(rows_of(DUP, row, t, feature, tokens, 2 * INNER), (dm + by_cell).to(DY.dtype.element_ty), mask=inside[:, None])
+    columns = 3 * S + 2 * gates + TAPS + 1
+    mine = SUMS + number * directions * INNER * columns
+    _put_blocks(mine, dwv, direction, part * FEATURES, 2 * S + gates, INNER, columns, S)
+    _put_columns(mine, dgm, direction, feature, 3 * S + gates, INNER, columns, gates, HP)
+    at = mine + (direction * INNER + feature) * columns + (3 * S + 2 * gates)
+    for tap in tl.static_range(TAPS):
+        tl.store(at + tap, tl.sum(dconv[tap], 0))
+    tl.store(at + TAPS, tl.sum(dbias, 0))

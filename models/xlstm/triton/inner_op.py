@@ -109,7 +109,7 @@ def _backward(
     di, df = dpre.split(heads, 2)
     x, grads = ([_by_heads(one, heads) for one in group] for group in ((query, key, value, h, dh), (dq, dk, dv)))
     cell = cell_backward_calls((*x[:3], i, f), x[3], stats, x[4], (*grads, di, df), Cell(reversed_from, soft_cap, cell_eps))
-    inner, sums = backward_calls(up, w, (dq, dk, dv, dpre), dc, dup, told)
+    inner, sums = backward_calls(up, c, w, (dq, dk, dv, dpre), dc, dup, told)
     run_calls([*exits, *cell, *inner], up.device)
     return dup, sums.sum(0), exit_sums.sum(0), dpre.sum((1, 3))
 
@@ -121,7 +121,7 @@ def _(
     stats: Tensor, heads: int, reversed_from: int, soft_cap: float | None, cell_eps: float, norm_eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     P, inner = gain.shape
-    columns = 3 * q.shape[-1] + 4 * heads + conv.shape[-1] + 1
+    columns = 3 * q.shape[-1] + 4 * heads + conv.shape[1] + 1
     sums, exits = pre.new_empty(P, inner, columns), pre.new_empty(P, 2, inner)
     return torch.empty_like(up), sums, exits, pre.new_empty(P, 2 * heads)
 
@@ -140,9 +140,9 @@ def _pull_back(ctx: Any, dy: Tensor | None, *_: Tensor | None) -> tuple[Tensor |
     weights = Weights._make(ctx.saved_tensors[1:11])
     dup, sums, exits, dbias = torch.ops.wavexlstm.mlstm_inner_backward(dy, *ctx.saved_tensors, *ctx.told)
     S, gates = weights.q.shape[-1], weights.gate_bias.shape[1]
-    q, k, v, gate_c, gate_m, conv, bias = sums.split([S, S, S, gates, gates, weights.conv.shape[-1], 1], -1)
+    q, k, gate_c, v, gate_m, conv, bias = sums.split([S, S, gates, S, gates, weights.conv.shape[1], 1], -1)
     blocks = (one.reshape_as(like) for one, like in zip((q, k, v), weights[2:5], strict=True))
-    found = (conv, bias.squeeze(-1), *blocks, gate_c.mT, gate_m.mT, dbias, exits[:, 0], exits[:, 1])
+    found = (conv.mT, bias.squeeze(-1), *blocks, gate_c.mT, gate_m.mT, dbias, exits[:, 0], exits[:, 1])
     return dup, *(one.to(like.dtype) for one, like in zip(found, weights, strict=True)), *((None,) * 5)
 
 

@@ -34,4 +34,10 @@ def time_of(s, back, tokens):
 @triton.jit
 def rows_of(X, row, t, feature, tokens, width):
     """Addresses ``tokens features`` of a sequence; width is of a whole token."""
-    return X + row.to(tl.int64) * tokens * width + t[:, None] * width + feature[None, :]
+    return X + row.to(tl.int64) * tokens * width + (t[:, None] * width + feature[None, :])
+
+
+@triton.jit
+def added(x, BT: tl.constexpr, N: tl.constexpr, ROWS: tl.constexpr):
+    """Tokens × N to ``ROWS N``: every ROWS-th token added up, which threads do among what they have, and exchange nothing."""
+    return tl.sum(tl.reshape(x, (BT // ROWS, ROWS, N)), 0)

@@ -153,3 +153,16 @@ def row_products(a, b, L: tl.constexpr, DOT: tl.constexpr):
     at = tl.arange(0, L)
     every = tl.dot(a, tl.trans(b), input_precision=DOT)
     return tl.sum(tl.where(at[:, None] == at[None, :], every, 0.0), 1)
+
+
+@triton.jit
+def reciprocal(x):
+    """1 / x for x ≥ 1, 0 at infinity: a division asks whether it must scale, which a fifth of the instructions would be for."""
+    root = tl.rsqrt(x)
+    return root * root
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + exp(−x)); exp may be infinite."""
+    return reciprocal(1.0 + tl.exp2(x * -LOG2E))

@@ -121,22 +121,25 @@ def calls(width: int, tokens: int, dtype: torch.dtype = torch.bfloat16, soft_cap
 
 
 def inner_calls(
-    inner: int, tokens: int, dtype: torch.dtype = torch.bfloat16, *, heads: int = 4, block: int = 4, taps: int = 4
+    inner: int, tokens: int, dtype: torch.dtype = torch.bfloat16, *, heads: int = 4, block: int = 4, taps: int = 4, batch: int = 64
 ) -> list[Call]:
-    """All launches around the cell of a block of two directions: what is before it, what is after it, both backwards."""
-    up, dup = (torch.zeros(2, 8, tokens, 2 * inner, dtype=dtype) for _ in range(2))
-    c, q, k, v, h, y = (torch.zeros(2, 8, tokens, inner, dtype=dtype) for _ in range(6))
-    shares = torch.zeros(inner // 64, 2, 8, 2 * heads, tokens)
+    """All launches around the cell of a block of two directions: what is before it, what is after it, both backwards.
+
+    A batch as in training: a single tile a program would be compiled without its loop.
+    """
+    up, dup = (torch.zeros(2, batch, tokens, 2 * inner, dtype=dtype) for _ in range(2))
+    c, q, k, v, h, y = (torch.zeros(2, batch, tokens, inner, dtype=dtype) for _ in range(6))
+    shares = torch.zeros(inner // 64, 2, batch, 2 * heads, tokens)
     q_block, k_block, v_block = (torch.zeros(2, inner // block, block, block) for _ in range(3))
     gate_c, gate_m = (torch.zeros(2, 2 * heads, inner, dtype=dtype) for _ in range(2))
     bias, gain, skip = (torch.zeros(2, inner) for _ in range(3))
-    conv, gate_bias = torch.zeros(2, inner, taps), torch.zeros(2, 2 * heads)
+    conv, gate_bias = torch.zeros(2, taps, inner), torch.zeros(2, 2 * heads)
     weights = inner_launch.Weights(conv, bias, q_block, k_block, v_block, gate_c, gate_m, gate_bias, gain, skip)
     told = inner_launch.Inner(heads, 1, 1e-6)
     found = inner_launch.forward_calls(up, weights, (c, q, k, v, shares), told)
     found += inner_launch.exit_calls(up, c, h, weights, y, told)
     found += inner_launch.exit_backward_calls(up, c, h, weights, y, (h, c, dup), told)[0]
-    return found + inner_launch.backward_calls(up, weights, (q, k, v, shares[0]), c, dup, told)[0]
+    return found + inner_launch.backward_calls(up, c, weights, (q, k, v, shares[0]), c, dup, told)[0]
 
 
 def slstm_calls(

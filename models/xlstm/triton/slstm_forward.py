@@ -9,7 +9,7 @@ as the GPU's exponential is; n is at least 1.
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.parts import EMPTY, LOG2E
+from models.xlstm.triton.parts import EMPTY, LOG2E, reciprocal, sigmoid
 from models.xlstm.triton.slstm_parts import (
     PLANES,
     columns,
@@ -20,8 +20,6 @@ from models.xlstm.triton.slstm_parts import (
     matrix,
     mine,
     product,
-    reciprocal,
-    sigmoid,
     streamed,
     tile_at,
     unit_matrices,

@@ -14,7 +14,7 @@ work asynchronously: a fence and a wait for each of eight products, one after th
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.parts import LOG2E, base, stride
+from models.xlstm.triton.parts import LOG2E, base, reciprocal, stride
 
 PLANES = tl.constexpr(5)
 """What the forward keeps of a token: r before it, α, σ(−f), tanh z, σ(o)."""
@@ -113,19 +113,6 @@ def kept_at(feature, D: tl.constexpr, W: tl.constexpr, BR: tl.constexpr):
         return sequence // 2 * (2 * D) + feature * 2 + sequence % 2
     else:
         return feature * BR + sequence
-
-
-@triton.jit
-def reciprocal(x):
-    """1 / x for x ≥ 1, 0 at infinity: a division asks whether it must scale, which a fifth of the instructions would be for."""
-    root = tl.rsqrt(x)
-    return root * root
-
-
-@triton.jit
-def sigmoid(x):
-    """1 / (1 + exp(−x)); exp may be infinite."""
-    return reciprocal(1.0 + tl.exp2(x * -LOG2E))
 
 
 @triton.jit
