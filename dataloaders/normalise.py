@@ -110,11 +110,13 @@ def _sound(raw: Tensor, inside: Tensor, live: Tensor, spare: Tensor) -> tuple[Te
         live: ``B C`` bool.
         spare: ``B C L``, overwritten.
     """
-    finite = torch.mul(raw, 0.0, out=spare).add_(1.0).nan_to_num_(nan=0.0).mul_(inside[:, None, :])
+    # 1 or 0 plus 0, or NaN where the product of 0 is one
+    finite = torch.addcmul(inside[:, None, :], raw, raw.new_zeros(()), out=spare).nan_to_num_(nan=0.0)
     live = live & (finite.amax(2) > 0)
-    components = finite.mul_(live[:, :, None].float()).sum(1)
     wanted = live.float().sum(1, keepdim=True)
-    return (components == wanted).float().mul_(inside).mul_((wanted > 0).float()), live
+    # how many live components are finite, less how many there are: 0 where all are
+    missing = finite.mul_(live[:, :, None].float()).sum(1).sub_(wanted)
+    return missing.add_(1.0).clamp_(min=0.0).mul_(inside).mul_((wanted > 0).float()), live
 
 
 def _centre(wave: Tensor, inside: Tensor, count: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,7 +136,7 @@ def _centre(wave: Tensor, inside: Tensor, count: Tensor, live: Tensor) -> tuple[
     """
     some = (count > 0)[:, None, None]
     # samples that do not count are −∞ while the highest is sought, then +∞ for the lowest, then 0
-    high = wave.sub_(torch.where(inside > 0, 0.0, torch.inf)[:, None, :]).amax(2, keepdim=True)
+    high = wave.add_(inside.log()[:, None, :]).amax(2, keepdim=True)
     low = wave.nan_to_num_(neginf=torch.inf, posinf=torch.inf).amin(2, keepdim=True)
     high, low = torch.where(some, high, 0.0), torch.where(some, low, 0.0)
     half = 0.5 * high - 0.5 * low
