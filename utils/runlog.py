@@ -43,7 +43,18 @@ from utils.report import farewell, greet
 from utils.resume import EpochEnds, GeneratorStates
 from utils.room import Room
 
-__all__ = ["compile_step", "computes_on", "farewell", "folder", "going_on", "greet", "interrupted", "resumable", "stop", "trainer"]
+__all__ = [
+    "compile_step",
+    "computes_on",
+    "farewell",
+    "folder",
+    "going_on",
+    "greet",
+    "interrupted",
+    "resumable",
+    "stop",
+    "trainer",
+]
 
 RUNS = Path("runs")
 

@@ -4,11 +4,13 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from composing import composed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -241,3 +243,27 @@ def test_reading_the_bar_moves_no_generator(make: Callable[..., Any], place: Pat
         runlog.trainer(run.config, run.module).fit(run.module, run.data)
         results.append(torch.cat([parameter.detach().flatten() for parameter in run.module.parameters()]))
     assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "batches", "graphs"),
+    [
+        (True, "cuda", 10, True),
+        (True, "cpu", 10, False),
+        (False, "cuda", 10**6, None),
+        ("auto", "cuda", runlog.WORTH, True),
+        ("auto", "cuda", runlog.WORTH - 1, None),
+        ("auto", "cpu", 10**6, None),
+    ],
+)
+def test_what_is_compiled_and_how(
+    asked: Any, device: str, batches: int, graphs: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Auto, once it is settled: long runs on a GPU. A GPU replays graphs."""
+    monkeypatch.setattr(runlog, "AUTO", True)
+    monkeypatch.setattr(runlog, "_accelerator", lambda name: device)
+    config = composed(f"trainer.compile={asked}", "trainer.max_steps=-1", "trainer.max_epochs=2", "loader.batch_size=8")
+    trainer, found = SimpleNamespace(world_size=2), []
+    module = SimpleNamespace(compile_step=lambda graphs: found.append(graphs))
+    runlog.compile_step(config, module, windows=batches // 2 * 16 + 15, trainer=trainer)  # type: ignore[arg-type]
+    assert found == ([] if graphs is None else [graphs])

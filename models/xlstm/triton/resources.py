@@ -121,7 +121,14 @@ def calls(width: int, tokens: int, dtype: torch.dtype = torch.bfloat16, soft_cap
 
 
 def inner_calls(
-    inner: int, tokens: int, dtype: torch.dtype = torch.bfloat16, *, heads: int = 4, block: int = 4, taps: int = 4, batch: int = 64
+    inner: int,
+    tokens: int,
+    dtype: torch.dtype = torch.bfloat16,
+    *,
+    heads: int = 4,
+    block: int = 4,
+    taps: int = 4,
+    batch: int = 64,
 ) -> list[Call]:
     """All launches around the cell of a block of two directions: what is before it, what is after it, both backwards.
 

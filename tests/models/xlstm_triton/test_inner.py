@@ -90,8 +90,8 @@ def test_a_stage_turns_what_its_blocks_do_not(kinds):
 def prepared(tokens, dtype=torch.float32):
     """Arguments of the operator."""
     _, block = blocks({"width": 32, "directions": 2})
-    sizes = (block.q.weight, block.k.weight, block.v.weight)
-    weights = (block.conv.weight.mT, block.conv.bias, *sizes, *block._gate_weights(), block.gate_bias, block.head_gain, block.skip)
+    first = (block.conv.weight.mT, block.conv.bias, block.q.weight, block.k.weight, block.v.weight)
+    weights = (*first, *block._gate_weights(), block.gate_bias, block.head_gain, block.skip)
     up = torch.randn(2, 2, tokens, 128).to(dtype)
     return up, Weights(*(weight.detach() for weight in weights))
 
