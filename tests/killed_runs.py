@@ -3,7 +3,8 @@
 A process of its own: it loads torch and Lightning once and forks each turn of a training, which is cheap and safe while it has
 one thread. A turn is the whole of ``train.train``, as SLURM starts it again after a kill: it goes on from the newest checkpoint
 in its run folder, if there is one. Each is killed at a moment drawn evenly from the time an undisturbed training takes, from its
-start on. Prints what became of them as JSON.
+start on. Another is killed three times between a checkpoint and the validation that is due at its step. Prints what became of
+them as JSON.
 """
 
 import json
@@ -26,6 +27,7 @@ import tasks.pictures  # noqa: E402, F401
 import utils.runlog  # noqa: E402, F401
 from train import train  # noqa: E402
 from utils.checkpoint import read_raw  # noqa: E402
+from utils.keep import LastCheckpoint  # noqa: E402
 from utils.metrics_file import read  # noqa: E402
 
 WORDS = [
@@ -57,8 +59,18 @@ WORDS = [
 CURVES = ("train/loss", "val/loss", "learning_rate")
 
 
-def turn(name, workers):
-    """Fork a turn of a training; its process id."""
+def fall_at(step):
+    """Have this process kill itself where the validation of a step starts, its checkpoint being written."""
+
+    def fall(callback, trainer, module):
+        if trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    LastCheckpoint.on_validation_start = fall
+
+
+def turn(name, workers, falls_at=None):
+    """Fork a turn of a training, which may kill itself (:func:`fall_at`); its process id."""
     child = os.fork()
     if child:
         return child
@@ -68,6 +80,7 @@ def turn(name, workers):
     words = [*WORDS, f"loader.num_workers={workers}", f"run_id={name}"]
     code = 1
     try:
+        fall_at(falls_at)
         with warnings.catch_warnings():
             train(composed(*words), words)
         code = 0
@@ -91,10 +104,11 @@ def ended(child, within):
 
 
 def result(name):
-    """All that a training leaves: weights, optimizer, generators, position; its curves, a value by step each."""
+    """All that a training leaves: weights, optimizer, generators, position; its curves, a value by step each; its checkpoints."""
     folder = Path("runs/contrastive/small") / name
     curves = read(folder / "metrics.csv")
-    return read_raw(folder / "checkpoints"), {column: dict(zip(*curves[column], strict=True)) for column in CURVES}
+    values = {column: dict(zip(*curves[column], strict=True)) for column in CURVES}
+    return read_raw(folder / "checkpoints"), values, {file.name for file in (folder / "checkpoints").glob("*.ckpt")}
 
 
 def differences(one, other, path=""):
@@ -114,15 +128,19 @@ COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "generators", "gl
 
 
 def different(one, other):
-    """In what two trainings differ: the newest checkpoint in anything, a curve in a value that both have."""
-    (saved, curves), (theirs, others) = one, other
+    """In what two trainings differ: the newest checkpoint in anything, a validation, a curve in a value that both have, a best.
+
+    A kill while a best checkpoint takes another's place may leave both.
+    """
+    (saved, curves, files), (theirs, others, kept) = one, other
     found = [name for key in COMPARED for name in differences(saved[key], theirs[key], key)]
+    found += [*(files - kept), *(["val/loss"] if curves["val/loss"] != others["val/loss"] else [])]
     return found + [column for column in CURVES if any(curves[column].get(at) != value for at, value in others[column].items())]
 
 
 def lost(one, other):
-    """Values of one's curves that the other has not: a kill between a checkpoint and what follows it costs one."""
-    return sum(len(one[1][column]) - len(other[1][column]) for column in CURVES[:2])
+    """Lines of one's training that the other has not: a kill between a checkpoint and the line of its step costs one."""
+    return len(one[1][CURVES[0]]) - len(other[1][CURVES[0]])
 
 
 def main(kills, seed):
@@ -133,6 +151,10 @@ def main(kills, seed):
         code = ended(turn(f"whole_{workers}", workers), 300)
         assert code == 0, Path("log.txt").read_text()[-3000:]
         whole[workers], took[workers] = result(f"whole_{workers}"), time.monotonic() - began
+    for step in (6, 12, 18):
+        assert ended(turn("due", 0, step), 300) == -signal.SIGKILL, step
+    code = ended(turn("due", 0), 300)
+    due = ["failed"] if code else different(whole[0], result("due")) + ["a line"] * lost(whole[0], result("due"))
     while done < kills:
         name, workers, code = f"killed_{trainings}", trainings % 2, None
         while code is None:
@@ -145,7 +167,7 @@ def main(kills, seed):
             rows += lost(whole[workers], result(name))
         trainings += 1
     times = [round(took[workers], 2) for workers in took]
-    return {"kills": done, "trainings": trainings, "wrong": wrong, "rows_lost": rows, "seconds": times}
+    return {"kills": done, "trainings": trainings, "wrong": wrong, "rows_lost": rows, "due": due, "seconds": times}
 
 
 if __name__ == "__main__":

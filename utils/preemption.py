@@ -56,7 +56,7 @@ class Stopped(Exception):  # noqa: N818 - no error: the run did as it was asked
 class Guard(pl.Callback):
     """Turns signals into :class:`Stopped`, with ``last.ckpt`` saved; in the first step, before which nothing is to save, without.
 
-    A stop within a validation saves the step before it, with that validation still to be done.
+    A stop within a validation saves the step before it, with that validation still to be done (:class:`utils.resume.Owed`).
 
     Args:
         save: called on every rank, with the trainer; writes even where a checkpoint of this step was written.
@@ -70,7 +70,7 @@ class Guard(pl.Callback):
         self._speaks = True
         self._stop = 0
         self._listens = False
-        self._saved = self._owes = self._ended = False
+        self._saved = self._ended = False
         self._hosts: Any = None  # a group of ranks; None is all of them by the backend they train with
         self._first = self._step = -1
 
@@ -160,20 +160,8 @@ class Guard(pl.Callback):
         if agree:
             self._agree(trainer)
         if self._stop:
-            self._owes = True
             self.save(trainer)
             self._end()
-
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Mark the validation as begun and not done: Lightning then runs it first on resume, all of it.
-
-        Without the mark it would take the validation of this step for done, and skip it.
-        """
-        if self._owes:
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-            done = progress["total"]["completed"]
-            progress["total"] |= {"ready": done + 1, "started": done + 1, "processed": done}
-            progress["current"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the signals back."""

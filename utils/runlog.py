@@ -40,7 +40,7 @@ from utils.preemption import Guard, Stopped, leave
 from utils.progress import RunProgress
 from utils.registry import typed
 from utils.report import farewell, greet
-from utils.resume import EpochEnds, GeneratorStates
+from utils.resume import EpochEnds, GeneratorStates, Owed
 from utils.room import Room
 
 __all__ = [
@@ -227,7 +227,7 @@ def _callbacks(config: Mapping[str, Any], module: Any, place: Path, more: Sequen
     last, watch = LastCheckpoint(place, every), NonFinite(place, guarding(config).nonfinite_steps, every)
     writes = not config["trainer"]["fast_dev_run"]
     monitor = module.task.monitor
-    found: list[pl.Callback] = [GeneratorStates(), EpochEnds(), throughput]
+    found: list[pl.Callback] = [GeneratorStates(), EpochEnds(), Owed(), throughput]
     if config["trainer"]["enable_progress_bar"]:
         found.append(RunProgress(throughput, monitor[0]))
     found += more
