@@ -60,7 +60,7 @@ def test_what_is_around_the_cell_fits_a_hopper_gpu(inner, tokens):
 
     for call in inner_calls(inner, tokens):
         used = usage(call)
-        assert used.stack <= 64, used
+        assert used.stack <= 160, used  # addresses and a tile's edge; 48 with Triton 3.6, as was timed
         assert used.programs >= 1, used
         assert used.wgmma or "exit" in used.kernel, used
         assert not used.unset, used
