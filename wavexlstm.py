@@ -3,8 +3,9 @@
 ``wavexlstm.load("runs/quickstart/…")`` gives a trained module: ``module.network.encoder``, ``module.network.backbone``,
 ``module.task``. ``wavexlstm.embed(module, wave)`` gives a trace's tokens in context, ``wavexlstm.codes(module, wave)`` the
 codes of a contrastive model. ``wavexlstm.Simulator`` makes seismograms.
-``wavexlstm.seisbench_model("folder or checkpoint")`` gives a trained picker as a SeisBench model: ``.annotate(stream)``,
-``.classify(stream).picks``; ``wavexlstm.WaveXLSTMPicker`` is its class, imported when it is first asked for.
+``wavexlstm.seisbench_model("folder, checkpoint or name.safetensors")`` gives a trained picker as a SeisBench model:
+``.annotate(stream)``, ``.classify(stream).picks``; ``wavexlstm.WaveXLSTMPicker`` is its class, imported when it is first asked
+for.
 ``wavexlstm.stream("checkpoint")`` takes raw samples as they come and gives predictions as soon as they can be known.
 """
 
@@ -42,11 +43,12 @@ def seisbench_model(path: str) -> "WaveXLSTMPicker":
     """A trained picker as a SeisBench model, on the CPU.
 
     Args:
-        path: what ``python -m evaluation.export`` wrote (folder, ``folder/name`` or file), or a checkpoint of a picker; a
-            checkpoint has no thresholds of its own: they are 0.3 unless ``classify`` is told others.
+        path: what ``python -m evaluation.export`` wrote (folder, ``folder/name`` or file); a checkpoint of a picker; or its
+            weights, ``name.safetensors``, as ``python -m utils.checkpoint_show … export=name`` writes them. The last two have no
+            thresholds of their own: they are 0.3 unless ``classify`` is told others.
 
     Raises:
-        CheckpointError: neither of the two, or a checkpoint of another task.
+        CheckpointError: none of these, damaged, or of another task.
     """
     from evaluation.export import open_picker
 

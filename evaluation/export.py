@@ -22,6 +22,7 @@ from dataloaders.normalise import PrepareConfig
 from evaluation.picker import Picker
 from evaluation.picker_options import DEFAULT_THRESHOLD
 from evaluation.provenance import run_folder
+from evaluation.seisbench_files import shared_weights
 from evaluation.seisbench_model import CITATION, PHASES, WaveXLSTMPicker
 from tasks.module import WaveModule
 from utils import checkpoint, cli
@@ -105,15 +106,19 @@ def bridge(module: WaveModule, thresholds: dict[str, float] | None = None, citat
 
 
 def open_picker(path: str) -> WaveXLSTMPicker:
-    """The SeisBench model of an export or of a checkpoint.
+    """The SeisBench model of an export, of a checkpoint, or of weights that were exported from one.
 
     Args:
-        path: a folder, ``folder/name`` or file of an export, or a checkpoint file or run folder.
+        path: a folder, ``folder/name`` or file of an export; a checkpoint file or run folder; ``name.safetensors``, which
+            ``python -m utils.checkpoint_show`` wrote (:func:`evaluation.seisbench_files.shared_weights`).
 
     Raises:
-        CheckpointError: neither of the two.
+        CheckpointError: none of these, damaged, or no picker.
     """
     place = Path(path).expanduser()
+    weights = shared_weights(place)
+    if weights is not None:
+        return bridge(Picker.load(str(weights)).module)
     is_checkpoint = place.suffix == ".ckpt" or (place.is_dir() and not any(place.glob("*.json*")))
     return bridge(Picker.load(path).module) if is_checkpoint else WaveXLSTMPicker.load(place)
 

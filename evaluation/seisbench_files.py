@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from seisbench.models import WaveformModel
 
+from utils.checkpoint_weights import SUFFIX
 from utils.errors import CheckpointError, did_you_mean
 
 Model = TypeVar("Model", bound="SavedModel")
@@ -28,7 +29,7 @@ def locate(path: Path, version: str | None) -> tuple[Path, str | None]:
         CheckpointError: no such model, or several in the folder.
     """
     if path.is_dir():
-        names = sorted({file.name.partition(".json")[0] for file in path.glob("*.json*")})
+        names = sorted({file.name.rpartition(".pt")[0] for file in path.glob("*.pt*")})  # JSON may be of other things
         if len(names) != 1:
             raise CheckpointError(f"{path}: holds {len(names)} models ({', '.join(names) or 'none'}). Give folder/name of one.")
         path = path / names[0]
@@ -36,13 +37,43 @@ def locate(path: Path, version: str | None) -> tuple[Path, str | None]:
         stem, found, rest = path.name.rpartition(kind)
         if found and (not rest or rest.startswith(".v")):
             path, version = path.with_name(stem), rest.removeprefix(".v") or version
-    if version is None and not path.with_name(f"{path.name}.json").is_file():
+    if version is None and not path.with_name(f"{path.name}.pt").is_file():
         files = path.parent.glob(f"{path.name}.json.v*")
         versions = [file.name.rpartition(".json.v")[2] for file in files]
         if not versions:
             raise CheckpointError(f"{path}.json.v1: no such model. Make one: python -m evaluation.export checkpoint=… output=…")
         version = max(versions, key=lambda each: [int(part) if part.isdigit() else 0 for part in each.split(".")])
     return path, version
+
+
+def shared_weights(path: Path) -> Path | None:
+    """The file of weights that ``python -m utils.checkpoint_show export=`` wrote, where a path means one.
+
+    Args:
+        path: the file; its JSON, their common name, or a folder of them, where no SeisBench model and no checkpoint has that
+            place.
+
+    Raises:
+        CheckpointError: a folder holds several, or a JSON has no weights beside it.
+    """
+    if path.suffix == SUFFIX:
+        return path
+    if path.is_dir():
+        found = sorted(path.glob(f"*{SUFFIX}"))
+        if not found or any(path.glob("*.pt*")) or any(path.rglob("*.ckpt")):
+            return None
+        if len(found) > 1:
+            names = ", ".join(file.name for file in found)
+            raise CheckpointError(f"{path}: holds {len(found)} files of weights ({names}). Give one of them.")
+        return found[0]
+    base = path.with_suffix("") if path.suffix == ".json" else path
+    weights = base.with_name(base.name + SUFFIX)
+    rivals = ".pt" if path.suffix == ".json" else ".pt*"  # name.json is not of name.pt.v1
+    if path.suffix == ".ckpt" or any(base.parent.glob(f"{base.name}{rivals}")):
+        return None
+    if path.suffix == ".json" and path.is_file() and not weights.is_file():
+        raise CheckpointError(f"{path}: its weights, {weights.name} or {base.name}.pt, are not beside it. Copy both files.")
+    return weights if weights.is_file() else None
 
 
 class SavedModel(WaveformModel):

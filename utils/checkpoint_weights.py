@@ -1,7 +1,8 @@
 """A checkpoint's weights alone, for sharing: safetensors, which holds numbers and texts and cannot hold code.
 
 ``NAME.safetensors`` has the weights, and the record as a text in its header: no second file is needed to read it.
-``NAME.json`` is the same record for people and other programs. The optimizer stays behind: no run resumes from it.
+``NAME.json`` is the same record for people and other programs, with the sum of the weights' file: where it lies beside them, they
+are checked. The optimizer stays behind: no run resumes from it.
 """
 
 import hashlib
@@ -51,7 +52,7 @@ def load(file: Path) -> dict[str, Any]:
     """What :func:`export` wrote, as a checkpoint's content without an optimizer.
 
     Raises:
-        CheckpointError: damaged, or not written by :func:`export`.
+        CheckpointError: damaged, not written by :func:`export`, or not the file that the JSON beside it describes.
     """
     try:
         with safetensors.safe_open(file, framework="pt") as source:
@@ -59,4 +60,32 @@ def load(file: Path) -> dict[str, Any]:
             state = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 - no mapping
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"checkpoint {file}: damaged or no safetensors file ({error}). Use another one.") from error
-    return {**(about if isinstance(about, dict) else {}), "state_dict": state}
+    about = about if isinstance(about, dict) else {}
+    if KEY in about:
+        _demand_described(file)
+    return {**about, "state_dict": state}
+
+
+def _demand_described(file: Path) -> None:
+    """Compare a file with the sum in the JSON beside it, where there is one of ours.
+
+    Raises:
+        CheckpointError: they differ, or the JSON is damaged.
+    """
+    beside = file.with_suffix(".json")
+    if not beside.is_file():
+        return
+    try:
+        said = json.loads(beside.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint {beside}: damaged ({error}). Copy it again, or delete it: {file.name} can be read alone."
+        ) from error
+    if not isinstance(said, dict) or KEY not in said:
+        return  # some other program's
+    found, named = checkpoint_files.digest(file), str(said.get("sha256"))
+    if found != named:
+        raise CheckpointError(
+            f"checkpoint {file}: its SHA-256 is {found[:12]}…, not {named[:12]}… as {beside.name} beside it says: one of the two "
+            "is damaged, or of another export. Copy or export both again."
+        )
