@@ -19,6 +19,8 @@ import numpy as np
 
 PATIENCE_S = 5
 """Seconds of a processor after which reading an input counts as hanging."""
+OPENING_S = 2
+"""The same for opening one, in place of the patience of runs."""
 SIGNATURES = (b"\x89HDF", b"TREE", b"HEAP", b"SNOD", b"OHDR", b"OCHK", b"FRHP", b"BTHD", b"BTLF", b"GCOL")
 """Where HDF5 keeps its own structures; sizes and addresses stand behind them."""
 NASTY = (b"\xff" * 8, b"\0" * 8, b"\xff" * 7 + b"\x7f", (1 << 32).to_bytes(8, "little"), (8).to_bytes(8, "little"))
@@ -183,7 +185,9 @@ def main(folder: Path, count: int) -> None:
     """Read ``count`` damaged copies of the set's waveforms, then every crafted one."""
     import dataloaders.datamodule
     import dataloaders.sources.seisbench  # noqa: F401 - so that children need not
+    from dataloaders.sets import apart
 
+    apart.PATIENCE_S = OPENING_S
     path = folder / "waveforms.hdf5"
     whole = path.read_bytes()
     for number in range(count):

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 
-from dataloaders.sets.layout import OPEN, UNREADABLE, Layout, place, split_name, zne
-from dataloaders.sets.metadata import component_orders, events, rates, read_format, read_metadata
+from dataloaders.sets.layout import OPEN, Layout, place, split_name, zne
+from dataloaders.sets.metadata import component_orders, events, rates, read_metadata
+from dataloaders.sets.outline import outline_of
 from dataloaders.sets.splits import UNUSED, own_split
 from utils.errors import DataError
 
@@ -55,12 +55,9 @@ def index_chunk(which: int, chunk: str, metadata: Path, waveforms: Path) -> Piec
     named = [split_name(name) for name in table["trace_name"]]
     block, unique = pd.factorize(np.array([block for block, _ in named], dtype=object))
     blocks = np.asarray(unique, dtype=object)
-    try:
-        with h5py.File(waveforms) as file:
-            form = read_format(file, waveforms)
-            shapes = _shapes(file, blocks, metadata, waveforms)
-    except UNREADABLE as error:
-        raise DataError(f"{waveforms}: damaged or truncated ({error}). Download or write the set again") from error
+    outline = outline_of(waveforms, blocks.tolist())
+    form, shapes = outline.form, outline.shapes
+    _demand_blocks(shapes, blocks, metadata, waveforms)
     columns, component, stored = _positions(_places(named, metadata), shapes[block], form.components, metadata, named)
     axis = columns.pop("axis")
     layouts, columns["layout"] = _layouts(axis, form.components, component, stored, component_orders(table, form.component_order))
@@ -84,28 +81,13 @@ def _places(named: list[tuple[str, str]], metadata: Path) -> np.ndarray:
     return numbers
 
 
-def _shapes(file: h5py.File, blocks: np.ndarray, metadata: Path, waveforms: Path) -> np.ndarray:
-    """Shape of each block, ``n 4``: number of axes first, then their lengths; 0 where the block does not exist."""
-    data = file.get("data")
-    if not isinstance(data, h5py.Group):
-        raise DataError(f"{waveforms}: there is no group 'data' in it, so it holds no SeisBench waveforms")
-    shapes = np.zeros((len(blocks), 4), np.int64)
-    for number, name in enumerate(blocks):
-        item = None if isinstance(data.get(name, getlink=True), h5py.ExternalLink) else data.get(name)
-        if isinstance(item, h5py.Dataset) and item.ndim in (2, 3) and _inside(item):
-            shapes[number, : item.ndim + 1] = item.ndim, *item.shape
+def _demand_blocks(shapes: np.ndarray, blocks: np.ndarray, metadata: Path, waveforms: Path) -> None:
     gone = np.flatnonzero(shapes[:, 0] == 0)
     if len(gone):
         raise DataError(
             f"{metadata}: metadata and waveforms do not belong together. {len(gone)} of {len(blocks)} blocks of the metadata "
             f"are not in {waveforms.name}, first is '{blocks[gone[0]]}'. Download or write the set again"
         )
-    return shapes
-
-
-def _inside(block: h5py.Dataset) -> bool:
-    """Whether the samples are numbers in this very file: a set must not make a run read other files, or wait for a pipe."""
-    return block.dtype.kind in "iuf" and not block.is_virtual and not block.external
 
 
 def _positions(

@@ -1,14 +1,11 @@
 """The metadata tables of a set: the few columns that reading needs, with SeisBench's rules for what is absent."""
 
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 
-from dataloaders.sets.layout import component_axis
 from utils.errors import DataError
 
 EVENT_COLUMNS = ("source_id", "event_id", "source_event_id", "source_id_list")
@@ -16,48 +13,6 @@ EVENT_COLUMNS = ("source_id", "event_id", "source_event_id", "source_id_list")
 _RATE_COLUMNS = ("trace_sampling_rate_hz", "trace_dt_s")
 _EMPTY = ("", "nan", "NaN", "None", "NA", "<NA>")
 _TEXT_COLUMNS = ("trace_name", "trace_component_order", "split", *EVENT_COLUMNS)
-
-
-@dataclass(frozen=True)
-class DataFormat:
-    """What a waveform file says of itself in its ``data_format`` group.
-
-    Attributes:
-        components: axis of the components among a trace's two axes.
-        component_order: for traces whose metadata give none; empty where the file gives none either.
-        rate: in Hz, NaN where the file gives none.
-    """
-
-    components: int
-    component_order: str
-    rate: float
-
-
-def read_format(file: h5py.File, path: Path) -> DataFormat:
-    """The ``data_format`` group; without one, ``CW`` as SeisBench assumes.
-
-    Raises:
-        DataError: a dimension order that no trace can have.
-    """
-    group = file.get("data_format")
-    values: dict[str, object] = {}
-    if isinstance(group, h5py.Group):
-        # by name: HDF5 may walk through a damaged group for ever
-        found = {key: group.get(key) for key in ("dimension_order", "component_order", "sampling_rate")}
-        values = {key: item[()] for key, item in found.items() if isinstance(item, h5py.Dataset)}
-    order = _text(values.get("dimension_order", "CW"))
-    axis = component_axis(order)
-    if axis is None:
-        raise DataError(f"{path}: dimension_order '{order}' is none that a trace can have; known: CW, WC, each also with N")
-    rate = float(np.asarray(values.get("sampling_rate", np.nan)).ravel()[0])
-    return DataFormat(axis, _text(values.get("component_order", "")), rate)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return "".join(_text(item) for item in value.tolist())
-    return value.decode() if isinstance(value, bytes) else str(value)
-
 
 Table = dict[str, np.ndarray]
 """Columns by name: identifiers as ``str`` objects with ``""`` where empty, numbers as float64 with NaN where empty."""

@@ -13,7 +13,7 @@ from seisbench_sets import Quirk, damage, write_set
 INPUTS = int(os.environ.get("WAVEXLSTM_FUZZ", "50"))
 """Damaged files to try; crafted ones come on top."""
 HANGS = ("SIGXCPU", "SIGALRM")
-"""Libhdf5 walks through a zeroed heap for ever; nothing of ours can end that but the time limit."""
+"""Libhdf5 may read for ever: a run's workers are watched for that, this process is not, but for the time limit."""
 FOREIGN = ("link to another file", "view of another file", "bytes of another file", "bytes of a pipe", "link to itself")
 
 
@@ -30,10 +30,13 @@ def test_no_file_kills_a_run_or_passes_in_silence(tmp_path):
     for each in told:
         if each["how"] in ("refused", "skipped"):
             assert str(folder) in each["said"], each
-    # libhdf5 has memory errors of its own; a run reads in workers, and tells which trace one of them died of
-    killed = [each for each in told if each["how"] == "killed" and each["said"] not in HANGS]
+    # libhdf5 has memory errors and endless loops of its own. It opens files in a process apart
+    killed = [each for each in told if each["how"] == "killed"]
+    assert all(each["opened"] for each in killed), killed
+    # and a run reads in workers, and tells which trace one of them died of
     for each in killed:
-        assert each["opened"], each
+        if each["said"] in HANGS:
+            continue
         assert each["run"]["how"] == "refused", each
         assert "worker died" in each["run"]["said"] and f"reads {folder}/waveforms.hdf5: bucket0, row" in each["run"]["said"]
     hung = [each for each in told if each["said"] in HANGS]
