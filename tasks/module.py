@@ -117,7 +117,8 @@ class WaveModule(pl.LightningModule):
     def _tells(self) -> bool:
         """Whether Lightning writes what this step logs, or it is the first: logging a dozen values costs it milliseconds."""
         step = self.trainer.global_step
-        return step == 0 or (step + 1) % self.trainer.log_every_n_steps == 0
+        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue] - set by a part of the Trainer
+        return step == 0 or (step + 1) % every == 0
 
     def _evaluate(self, batch: Batch, stage: str) -> None:
         _, values, weights = self._step(batch, evaluating=True)
