@@ -7,6 +7,7 @@ Each worker notes in memory that it shares with its run which trace it is readin
 import atexit
 import multiprocessing
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,31 @@ def _end_workers() -> None:
 
 
 atexit.register(_end_workers)  # later than Python's own, which is asked after it
+
+
+_waiting = False
+"""Whether this process waits for a batch."""
+
+
+def _tell_deaths_to_who_waits() -> None:
+    """Let torch's handler, which raises where a worker has died, do so only amid :meth:`WatchedLoader._next`.
+
+    Else it raises anywhere: in the middle of a step, or while an error is on its way, which is lost then.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler) or handler is _look_for_deaths:
+        return
+    _torchs[:] = [handler]
+    signal.signal(signal.SIGCHLD, _look_for_deaths)
+
+
+_torchs: list[Callable[[int, FrameType | None], Any]] = []
+
+
+def _look_for_deaths(number: int = signal.SIGCHLD, frame: FrameType | None = None) -> None:
+    if _waiting:
+        for handler in _torchs:
+            handler(number, frame)
 
 
 IDLE, BATCH = -1, -2
@@ -129,6 +155,7 @@ class WatchedLoader(DataLoader[T]):
             DataError: no batch came in time, or a worker died; names what each worker was reading.
         """
         batches = super().__iter__()
+        _tell_deaths_to_who_waits()
         while True:
             try:
                 batch = self._patiently(batches)
@@ -136,9 +163,23 @@ class WatchedLoader(DataLoader[T]):
                 return
             yield batch
 
+    def _next(self, batches: Iterator[T]) -> T:
+        """The next batch; where a worker has died, also some time ago, the error says so."""
+        global _waiting
+        _waiting = True
+        try:
+            _look_for_deaths()
+            return next(batches)
+        except (ConnectionError, EOFError) as error:
+            if not self.num_workers or "in DataLoader worker process" in str(error):  # the dataset's own
+                raise
+            raise RuntimeError(f"DataLoader worker ended amid a batch ({error})") from error
+        finally:
+            _waiting = False
+
     def _patiently(self, batches: Iterator[T]) -> T:
         try:
-            return next(batches)
+            return self._next(batches)
         except RuntimeError as error:
             if not _of_loader(error):
                 raise
@@ -146,7 +187,7 @@ class WatchedLoader(DataLoader[T]):
                 raise DataError(f"a loader worker died: {error}\n{self._told()}") from error
         warnings.warn(f"no batch for {self.patience_s / 2:g} s; waiting as long again\n{self._told()}", stacklevel=2)
         try:
-            return next(batches)  # a timeout loses nothing: it waits for the same batch again
+            return self._next(batches)  # a timeout loses nothing: it waits for the same batch again
         except RuntimeError as error:
             if not _of_loader(error):
                 raise

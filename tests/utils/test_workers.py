@@ -1,5 +1,6 @@
 """Loader workers outlive SIGTERM, but not their run; where they stall or die, the run ends with what they were reading."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -74,6 +75,36 @@ def test_one_that_takes_its_time_is_warned_of_and_loses_nothing():
 def test_a_worker_that_dies_is_told_with_the_trace_it_read():
     with pytest.raises(DataError, match=r"(?s)a loader worker died: .*reads file.hdf5, row 3 for"):
         list(loader(die, at=3, patience_s=0))
+
+
+def die_later():
+    time.sleep(0.5)
+    die()
+
+
+def test_a_worker_that_dies_while_the_run_computes_disturbs_no_step():
+    batches = iter(loader(die_later, at=3, patience_s=0, workers=1))
+    assert next(batches) == [0, 1]
+    while multiprocessing.active_children():
+        time.sleep(0.05)  # a step: its worker dies amid it
+    with pytest.raises(DataError, match=r"(?s)a loader worker died: .*reads file.hdf5, row 3 for"):
+        next(batches)
+
+
+def lose_the_line(*args, **options):
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def test_a_worker_that_ends_amid_handing_over_a_batch_is_told(monkeypatch):
+    monkeypatch.setattr("multiprocessing.queues.Queue.get", lose_the_line)
+    with pytest.raises(DataError, match="a loader worker died: DataLoader worker ended amid a batch"):
+        list(loader(die, at=99, workers=1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_connection_that_the_dataset_loses_is_no_dead_worker(workers):
+    with pytest.raises(ConnectionResetError, match="reset by peer"):
+        list(loader(lose_the_line, workers=workers))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
