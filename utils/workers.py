@@ -59,6 +59,8 @@ atexit.register(_end_workers)  # later than Python's own, which is asked after i
 
 _waiting = False
 """Whether this process waits for a batch."""
+_torchs: list[Callable[[int, FrameType | None], Any]] = []
+"""Torch's handler of SIGCHLD, once ours stands in its place."""
 
 
 def _tell_deaths_to_who_waits() -> None:
@@ -71,9 +73,6 @@ def _tell_deaths_to_who_waits() -> None:
         return
     _torchs[:] = [handler]
     signal.signal(signal.SIGCHLD, _look_for_deaths)
-
-
-_torchs: list[Callable[[int, FrameType | None], Any]] = []
 
 
 def _look_for_deaths(number: int = signal.SIGCHLD, frame: FrameType | None = None) -> None:

@@ -89,7 +89,7 @@ def _death(path: Path, child: BaseProcess) -> DataError:
     elif code < 0:
         how = f"HDF5 died of it ({signal.Signals(-code).name})"
     else:
-        how = f"the process that opened it ended with code {code}"
+        return DataError(f"{path}: cannot be opened: the process for that ended with code {code}; its own words are above")
     return DataError(
         f"{path}: cannot be opened: {how}. The file is damaged: compare its checksum (sha256sum) with that of its source, and "
         "download, copy or write it again"
