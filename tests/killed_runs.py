@@ -3,8 +3,8 @@
 A process of its own: it loads torch and Lightning once and forks each turn of a training, which is cheap and safe while it has
 one thread. A turn is the whole of ``train.train``, as SLURM starts it again after a kill: it goes on from the newest checkpoint
 in its run folder, if there is one. Each is killed at a moment drawn evenly from the time an undisturbed training takes, from its
-start on. Another is killed three times between a checkpoint and the validation that is due at its step. Prints what became of
-them as JSON.
+start on. Another is killed three times between a checkpoint and the validation that is due at its step, a third one where the
+best checkpoint is written that takes another's place, and that one not yet removed. Prints what became of them as JSON.
 """
 
 import json
@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +28,7 @@ import tasks.pictures  # noqa: E402, F401
 import utils.runlog  # noqa: E402, F401
 from train import train  # noqa: E402
 from utils.checkpoint import read_raw  # noqa: E402
+from utils.checkpoint_io import WholeCheckpoints  # noqa: E402
 from utils.keep import LastCheckpoint  # noqa: E402
 from utils.metrics_file import read  # noqa: E402
 
@@ -51,11 +53,13 @@ WORDS = [
     "trainer.log_every_n_steps=1",
     "trainer.enable_progress_bar=false",
     "checkpoint.every_n_train_steps=3",
+    "checkpoint.save_top_k=1",
     "pictures.enabled=false",
     "logger.tensorboard=false",
     "guard.requeue=true",
 ]
-"""Twelve batches an epoch, two a step, validation within the epoch and at its end, dropout and Gumbel noise."""
+"""Twelve batches an epoch, two a step, validation within the epoch and at its end, dropout and Gumbel noise. The validation of
+step 4 is better than that of step 2."""
 CURVES = ("train/loss", "val/loss", "learning_rate")
 
 
@@ -69,8 +73,13 @@ def fall_at(step):
     LastCheckpoint.on_validation_start = fall
 
 
-def turn(name, workers, falls_at=None):
-    """Fork a turn of a training, which may kill itself (:func:`fall_at`); its process id."""
+def fall_between_two_bests():
+    """Have this process kill itself before it removes a best checkpoint."""
+    WholeCheckpoints.remove_checkpoint = lambda plugin, path: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def turn(name, workers, fault=None):
+    """Fork a turn of a training, which may be prepared to kill itself; its process id."""
     child = os.fork()
     if child:
         return child
@@ -80,7 +89,8 @@ def turn(name, workers, falls_at=None):
     words = [*WORDS, f"loader.num_workers={workers}", f"run_id={name}"]
     code = 1
     try:
-        fall_at(falls_at)
+        if fault:
+            fault()
         with warnings.catch_warnings():
             train(composed(*words), words)
         code = 0
@@ -111,6 +121,11 @@ def result(name):
     return read_raw(folder / "checkpoints"), values, {file.name for file in (folder / "checkpoints").glob("*.ckpt")}
 
 
+def bests(name):
+    """Steps of the best checkpoints in a training's folder."""
+    return {file.name.split("-")[0] for file in (Path("runs/contrastive/small") / name / "checkpoints").glob("step_*.ckpt")}
+
+
 def differences(one, other, path=""):
     """Names of leaves in which two checkpoints differ, bit for bit."""
     if isinstance(one, torch.Tensor):
@@ -128,13 +143,10 @@ COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "generators", "gl
 
 
 def different(one, other):
-    """In what two trainings differ: the newest checkpoint in anything, a validation, a curve in a value that both have, a best.
-
-    A kill while a best checkpoint takes another's place may leave both.
-    """
+    """In what two trainings differ: the newest checkpoint in anything, a validation, a curve in a value that both have, files."""
     (saved, curves, files), (theirs, others, kept) = one, other
     found = [name for key in COMPARED for name in differences(saved[key], theirs[key], key)]
-    found += [*(files - kept), *(["val/loss"] if curves["val/loss"] != others["val/loss"] else [])]
+    found += [*(files ^ kept), *(["val/loss"] if curves["val/loss"] != others["val/loss"] else [])]
     return found + [column for column in CURVES if any(curves[column].get(at) != value for at, value in others[column].items())]
 
 
@@ -152,9 +164,14 @@ def main(kills, seed):
         assert code == 0, Path("log.txt").read_text()[-3000:]
         whole[workers], took[workers] = result(f"whole_{workers}"), time.monotonic() - began
     for step in (6, 12, 18):
-        assert ended(turn("due", 0, step), 300) == -signal.SIGKILL, step
-    code = ended(turn("due", 0), 300)
-    due = ["failed"] if code else different(whole[0], result("due")) + ["a line"] * lost(whole[0], result("due"))
+        assert ended(turn("due", 0, partial(fall_at, step)), 300) == -signal.SIGKILL, step
+    assert ended(turn("two", 0, fall_between_two_bests), 300) == -signal.SIGKILL
+    assert bests("two") == {"step_000002", "step_000004"}, bests("two")
+    faults = {}
+    for name in ("due", "two"):
+        code = ended(turn(name, 0), 300)
+        faults[name] = ["failed"] if code else different(whole[0], result(name))
+    faults["due"] += ["a line"] * lost(whole[0], result("due"))
     while done < kills:
         name, workers, code = f"killed_{trainings}", trainings % 2, None
         while code is None:
@@ -167,7 +184,7 @@ def main(kills, seed):
             rows += lost(whole[workers], result(name))
         trainings += 1
     times = [round(took[workers], 2) for workers in took]
-    return {"kills": done, "trainings": trainings, "wrong": wrong, "rows_lost": rows, "due": due, "seconds": times}
+    return {"kills": done, "trainings": trainings, "wrong": wrong, "rows_lost": rows, **faults, "seconds": times}
 
 
 if __name__ == "__main__":

@@ -21,4 +21,5 @@ def test_kills_at_random_points_leave_no_trace_in_the_result(tmp_path: Path) -> 
     assert found["kills"] >= KILLS
     assert found["wrong"] == []
     assert found["due"] == []
+    assert found["two"] == []
     assert found["rows_lost"] <= found["kills"]

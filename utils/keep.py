@@ -1,5 +1,6 @@
 """What a run leaves in its folder besides curves: the best and the last checkpoints, its config."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -14,6 +15,49 @@ from utils.checkpoint_files import LAST, PREDECESSOR
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
+_NAME = re.compile(r"step_(\d{6,})-.*\.ckpt$")
+"""Of one of the best (:func:`best`), with its step."""
+
+
+@final
+class BestCheckpoints(ModelCheckpoint):
+    """Lightning's, which removes from a resumed run's folder, too, what is no longer among the best.
+
+    Lightning writes a new best, then removes the one that it replaces. It does not know of the one that a kill between the two
+    left, and it keeps the one that the run was resumed from. Only files that lay there at the start are looked at here, and
+    each only once the run is as far as its step: from an older checkpoint it will pass the later ones again. In a folder that
+    was moved, Lightning forgets which were the best; then all stay.
+    """
+
+    _found: tuple[tuple[int, Path], ...] = ()
+
+    @property
+    def state_key(self) -> str:
+        """As Lightning's own, whose state is in the checkpoints of earlier versions."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note which there are, if this run knows the best of those it goes on from."""
+        if trainer.is_global_zero and self.best_k_models:
+            names = [(_NAME.match(file.name), file) for file in Path(str(self.dirpath)).iterdir()]
+            self._found = tuple((int(name[1]), file) for name, file in names if name)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning's own, which may write a new best; then remove what is none any more."""
+        super().on_validation_end(trainer, pl_module)
+        if not trainer.sanity_checking:
+            self._remove_superseded(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that was killed after its last validation does none when it is resumed."""
+        self._remove_superseded(trainer)
+
+    def _remove_superseded(self, trainer: pl.Trainer) -> None:
+        best = {Path(path).name for path in self.best_k_models}
+        old = {file for step, file in self._found if step <= trainer.global_step and file.name not in best}
+        self._found = tuple((step, file) for step, file in self._found if file not in old)
+        for file in old:
+            trainer.strategy.remove_checkpoint(file)
 
 
 def best(folder: Path, monitor: tuple[str, str], top: int) -> ModelCheckpoint:
@@ -28,7 +72,7 @@ def best(folder: Path, monitor: tuple[str, str], top: int) -> ModelCheckpoint:
     """
     metric, mode = monitor
     name = metric.replace("/", "_")
-    return ModelCheckpoint(
+    return BestCheckpoints(
         dirpath=folder / CHECKPOINTS,
         filename=f"step_{{step:06d}}-{name}_{{{metric}:.3f}}",
         auto_insert_metric_name=False,
@@ -66,9 +110,17 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path, storage_options=self.path.with_name(PREDECESSOR))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remove what a killed run left unfinished in this folder."""
-        if trainer.is_global_zero:
-            checkpoint_files.sweep(self.path.parent)
+        """Remove what a killed run left unfinished in this folder.
+
+        A run that goes on from one of its best was killed before that step's ``last.ckpt``. It is made up for here: where that
+        was the final step, there is no later one.
+        """
+        if not trainer.is_global_zero:
+            return
+        checkpoint_files.sweep(self.path.parent)
+        start = Path(trainer.ckpt_path or "")
+        if start.resolve().parent == self.path.parent.resolve() and _NAME.match(start.name):
+            checkpoint_files.write(self.path, start.read_bytes(), self.path.with_name(PREDECESSOR))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Nothing is worth saving before the first step; a resumed run starts from a saved one."""
