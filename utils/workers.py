@@ -54,7 +54,17 @@ def _end_workers() -> None:
         child.kill()
 
 
-atexit.register(_end_workers)  # later than Python's own, which is asked after it
+def _end_workers_first() -> None:
+    """At exit, end workers before anyone waits for them: Python, and torch, five seconds for each worker, one after the other.
+
+    Torch does so wherever a loader is still referred to, which compiled code does: a minute for twelve workers. What is
+    registered last is asked first, and torch registers as it starts workers.
+    """
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)
+
+
+_end_workers_first()
 
 
 _waiting = False
@@ -154,6 +164,7 @@ class WatchedLoader(DataLoader[T]):
             DataError: no batch came in time, or a worker died; names what each worker was reading.
         """
         batches = super().__iter__()
+        _end_workers_first()
         _tell_deaths_to_who_waits()
         while True:
             try:

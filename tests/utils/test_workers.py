@@ -33,6 +33,32 @@ def test_a_worker_goes_on_after_sigterm_and_ends_with_its_run():
     assert "killed by signal" not in done.stderr
 
 
+HELD = """
+import atexit
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter as Batches
+from tests.utils.test_workers import Part, WatchedLoader
+start = Batches.__init__
+def start_as_with_pinned_memory(self, loader):
+    start(self, loader)
+    for worker in self._workers:
+        atexit.register(wait, worker)
+def wait(worker):
+    worker.join(timeout=20)
+    print("ended by", worker.exitcode)
+Batches.__init__ = start_as_with_pinned_memory
+loader = WatchedLoader(Part(None, at=None), name=str, num_workers=2, persistent_workers=True, batch_size=2, collate_fn=list)
+batches = iter(loader)
+next(batches)
+held = [loader, batches]
+held.append(held)
+"""
+
+
+def test_a_loader_that_is_still_held_at_exit_is_not_waited_for():
+    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines() == [f"ended by {-signal.SIGKILL}"] * 2, done.stderr
+
+
 class Part:
     """Six numbers, read with a trouble at one of them."""
 
