@@ -101,10 +101,11 @@ def write(target: Path, content: bytes | memoryview, predecessor: Path | None = 
         if predecessor and present and second:
             _place(second, predecessor, present)
     except OSError as error:
+        raise CheckpointError(_told(target, len(content), error)) from error
+    finally:  # after an error, and after Ctrl-C; where all went well there are none
         for file in (target, predecessor or target):
             _temporary(file).unlink(missing_ok=True)
             _temporary(sum_file(file)).unlink(missing_ok=True)
-        raise CheckpointError(_told(target, len(content), error)) from error
 
 
 def remove(file: Path) -> None:
