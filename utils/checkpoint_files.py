@@ -90,22 +90,10 @@ def write(target: Path, content: bytes | memoryview, predecessor: Path | None = 
     Raises:
         CheckpointError: the disk is full, or cannot be written; names the errno. What was there is as it was.
     """
-    fresh = _temporary(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _demand_space(target.parent, len(content))
-        present = _sum_if_whole(target) if predecessor else None
-        _spill(fresh, content)
-        second = _second_name(target, predecessor) if predecessor and present else None
-        _place(fresh, target, hashlib.sha256(content).hexdigest())
-        if predecessor and present and second:
-            _place(second, predecessor, present)
+        _renew(target, content, predecessor)
     except OSError as error:
         raise CheckpointError(_told(target, len(content), error)) from error
-    finally:  # after an error, and after Ctrl-C; where all went well there are none
-        for file in (target, predecessor or target):
-            _temporary(file).unlink(missing_ok=True)
-            _temporary(sum_file(file)).unlink(missing_ok=True)
 
 
 def remove(file: Path) -> None:
@@ -125,6 +113,24 @@ def sweep(folder: Path) -> int:
     for file in stale:
         file.unlink(missing_ok=True)
     return len(stale)
+
+
+def _renew(target: Path, content: bytes | memoryview, predecessor: Path | None) -> None:
+    """Steps 1 to 4; after an error, or Ctrl-C, no temporary is left."""
+    fresh = _temporary(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _demand_space(target.parent, len(content))
+        present = _sum_if_whole(target) if predecessor else None
+        _spill(fresh, content)
+        second = _second_name(target, predecessor) if predecessor and present else None
+        _place(fresh, target, hashlib.sha256(content).hexdigest())
+        if predecessor and present and second:
+            _place(second, predecessor, present)
+    finally:
+        for file in (target, predecessor or target):
+            _temporary(file).unlink(missing_ok=True)
+            _temporary(sum_file(file)).unlink(missing_ok=True)
 
 
 def _temporary(target: Path) -> Path:
