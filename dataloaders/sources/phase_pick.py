@@ -93,6 +93,10 @@ class PhasePick(Source):
         return "\n".join(lines)
 
 
+AT_ONCE = 2**18
+"""Traces whose arrivals become labels at once: in float64, those of millions would take half a gigabyte for a second."""
+
+
 @dataclass(frozen=True)
 class Labels:
     """Usable arrivals of every trace of a catalogue, in samples as the traces are read (100 Hz).
@@ -122,27 +126,38 @@ def labels_of(catalogue: Catalogue, arrivals: Arrivals, unlabelled: Unlabelled) 
         arrivals: as the metadata have them.
         unlabelled: what the absence of a phase means.
     """
-    exact, length = catalogue.onsets(np.arange(len(catalogue)), arrivals.sample), catalogue.length[:, None]
-    given = np.isfinite(exact)
+    onset, phase = np.empty(arrivals.sample.shape, np.int32), np.empty(arrivals.sample.shape, np.int8)
+    outside = repeated = 0
+    for traces in np.split(np.arange(len(onset)), range(AT_ONCE, len(onset), AT_ONCE)):
+        onset[traces], phase[traces], out, again = _onsets(catalogue, arrivals, traces)
+        outside, repeated = outside + out, repeated + again
+    any_other = arrivals.picked().any(1, keepdims=True)
+    known = arrivals.picked() | ~any_other if unlabelled is Unlabelled.mask else np.ones((len(onset), 2), bool)
+    skipped = Counter({"arrivals outside their trace": outside, "repeated arrivals": repeated})
+    skipped.update({f"arrivals of {name}, neither P nor S": count for name, count in arrivals.other.items()})
+    return Labels(
+        onset=onset,
+        phase=phase,
+        known=known,
+        labelled=(phase >= 0).any(1) | arrivals.noise,
+        noise=arrivals.noise,
+        skipped=Counter({what: count for what, count in skipped.items() if count}),
+    )
+
+
+def _onsets(catalogue: Catalogue, arrivals: Arrivals, traces: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """``onset`` and ``phase`` of some traces as in :class:`Labels`; how many arrivals lie outside, how many are repeated."""
+    exact, length = catalogue.onsets(traces, arrivals.sample[traces]), catalogue.length[traces, None]
+    given, phase = np.isfinite(exact), arrivals.phase[traces]
     inside = given & (exact >= 0) & (exact < length)
     onset = np.minimum(np.rint(exact), length - 1)
     repeated = np.zeros_like(inside)
     for column in range(1, onset.shape[1]):  # in time order: equal onsets of a phase are neighbours or nearly so
-        same = (onset[:, :column] == onset[:, column, None]) & (arrivals.phase[:, :column] == arrivals.phase[:, column, None])
+        same = (onset[:, :column] == onset[:, column, None]) & (phase[:, :column] == phase[:, column, None])
         repeated[:, column] = (same & inside[:, :column]).any(1)
     keep = inside & ~repeated
-    any_other = arrivals.picked().any(1, keepdims=True)
-    known = arrivals.picked() | ~any_other if unlabelled is Unlabelled.mask else np.ones((len(onset), 2), bool)
-    skipped = Counter({"arrivals outside their trace": int((given & ~inside).sum()), "repeated arrivals": int(repeated.sum())})
-    skipped.update({f"arrivals of {name}, neither P nor S": count for name, count in arrivals.other.items()})
-    return Labels(
-        onset=np.where(keep, onset, -1).astype(np.int32),
-        phase=np.where(keep, arrivals.phase, -1).astype(np.int8),
-        known=known,
-        labelled=keep.any(1) | arrivals.noise,
-        noise=arrivals.noise,
-        skipped=Counter({what: count for what, count in skipped.items() if count}),
-    )
+    found = np.where(keep, onset, -1).astype(np.int32), np.where(keep, phase, -1).astype(np.int8)
+    return *found, int((given & ~inside).sum()), int(repeated.sum())
 
 
 def impure(catalogue: Catalogue, usable: np.ndarray) -> np.ndarray:
