@@ -1,12 +1,11 @@
 """What a rank holds of its own of the metadata of several packed sets, whose columns are joined and so no longer mapped."""
 
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.data_memory import SOURCES, simulate
 
+from benchmarks.data_memory import SOURCES, simulate
 from dataloaders.contracts import Split
 from dataloaders.sources import phase_pick
 
