@@ -1,10 +1,12 @@
 """What the benchmarks on a GPU share: time by events, CUDA graphs, and arms in processes of their own."""
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +28,20 @@ def milliseconds(work: Sequence[Work], repeats: int, warm: int = 3) -> list[floa
         end.synchronize()
         times.append(begin.elapsed_time(end))
     return times
+
+
+@contextmanager
+def turn(path: str, *, alone: bool) -> Iterator[None]:
+    """A stretch of work that all processes which name the same file may do at the same time, or that only one does, ``alone``.
+
+    So arms may be compiled side by side, and be timed while nobody compiles or is timed. "" asks nobody.
+    """
+    if not path:
+        yield
+        return
+    with open(path, "a") as file:  # noqa: PTH123 - its descriptor is what is locked
+        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 def captured(work: Work) -> Work:

@@ -5,7 +5,8 @@ bfloat16 autocast, on random waves that lie on the GPU and change from step to s
 one, or with ``objective=reconstruction`` masked reconstruction by the same encoder and backbone; ``experiment=`` names another
 model. Arms: our model with every choice of kernels, eager, compiled, and compiled with CUDA graphs; the same model from the
 ``xlstm`` package with the cell of ``mlstm_kernels``; transformers and an LSTM of about as many parameters behind our encoder,
-objective and optimizer. Arms take turns by batch; one that dies loses its own line.
+objective and optimizer. Arms are measured batch by batch; one that dies loses its own line. With ``together=8`` eight processes are
+built and compiled side by side (they must fit the memory together), and timed one at a time, while nothing compiles.
 
 Times are CUDA events around a step, medians and tenths after a warm-up. Memory is the peak that PyTorch allocated. Two ceilings
 are measured in the same run: bytes of a large copy and products of a large bfloat16 matrix; ``floor`` is what counted bytes and
@@ -15,13 +16,15 @@ products of a sample need at these ceilings, MFU the counted products over the s
 import json
 import statistics
 import time
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from benchmarks.on_gpu import asked, milliseconds
+from benchmarks.on_gpu import asked, milliseconds, turn
 from benchmarks.step_arms import ARMS, Objective, Request, Step, built
 from utils import cli
 from utils.errors import demand
@@ -57,6 +60,10 @@ class Arguments:
     """``cpu`` tries the benchmark itself: float32, one round is enough."""
     json: str = ""
     """File for all times; "" for none."""
+    together: int = 1
+    """Arms that are built and compiled side by side."""
+    turns: str = ""
+    """File by which they agree who is timed; commands that name the same one agree too. "": one of the command's own."""
     child: str = ""
     """Measure this one arm, at the first batch, and print a line of JSON: what the command itself starts."""
 
@@ -66,6 +73,7 @@ class Arguments:
         demand(
             (not unknown, f"arms = {unknown}: must be among {', '.join(ARMS)}"),
             (bool(self.batches) and min(self.batches) >= 2, f"batches = {self.batches}: must name numbers of at least 2"),
+            (self.together >= 1, f"together = {self.together}: must be at least 1"),
             (self.repeats >= 1, f"repeats = {self.repeats}: must be at least 1"),
             (self.device in ("cuda", "cpu"), f"device = {self.device}: must be cuda or cpu"),
         )
@@ -93,8 +101,11 @@ def measure(args: Arguments) -> dict[str, Any]:
     """One arm at the first batch."""
     torch.manual_seed(0)
     batch = args.batches[0]
-    step, parameters = built(args.request(), ARMS[args.child], batch)
-    times = timed(step, args.repeats, args.warm, args.device)
+    with turn(args.turns, alone=False):
+        step, parameters = built(args.request(), ARMS[args.child], batch)
+        timed(step, 1, args.warm, args.device)
+    with turn(args.turns, alone=True):
+        times = timed(step, args.repeats, args.warm, args.device)
     found = {"arm": args.child, "batch": batch, "parameters": parameters, "times": times}
     if args.device == "cuda":
         found["gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -143,9 +154,11 @@ def main(args: Arguments) -> None:
         return
     copy, products = ceilings(args.device)
     found: list[dict[str, Any]] = []
-    for batch in args.batches:
-        for name in args.arms:
-            found.append(in_a_child(args, name, batch))
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(args.together) as pool:
+        agreed = replace(args, turns=args.turns or str(Path(folder) / "turns"))
+        asked_for = [(name, batch) for batch in args.batches for name in args.arms]
+        for one in pool.map(lambda pair: in_a_child(agreed, *pair), asked_for):
+            found.append(one)
             if args.json:  # again after every arm: a run cut short keeps what it measured
                 Path(args.json).write_text(json.dumps({"copy": copy, "products": products, "arms": found}))
     device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"

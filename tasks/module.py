@@ -15,11 +15,33 @@ from tasks.contracts import StepOutput, Task
 from tasks.parts import lr_factors
 from utils import checkpoint
 from utils.distributed import all_reduce_plain, world_size
+from utils.errors import ConfigError
 from utils.initial import InitConfig
 from utils.optim import OPTIMIZERS
 from utils.registry import typed
 from utils.rng import Draw
 from utils.schedules import SCHEDULERS
+
+Local = Callable[..., tuple[StepOutput, dict[str, Tensor]]]
+
+
+def told(compiled: Local) -> Local:
+    """A compiled step that says, where the compiler fails, how to train without it.
+
+    Raises:
+        ConfigError: from the step, with the compiler's first lines.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # a second of imports, for those that compile
+
+    def step(batch: Batch, *, evaluating: bool) -> tuple[StepOutput, dict[str, Tensor]]:
+        try:
+            return compiled(batch, evaluating=evaluating)
+        except TorchDynamoException as error:
+            why = " ".join(str(error).strip().partition("\n\n")[0].split())
+            text = f"torch.compile fails on this run's training step: {why[:300]}\n  trainer.compile=false trains without it"
+            raise ConfigError([text]) from error
+
+    return step
 
 
 @final
@@ -48,7 +70,7 @@ class WaveModule(pl.LightningModule):
         self.prepare_cfg = prepare_cfg
         self.means = nn.ModuleDict()
         self.lineage: tuple[str, ...] = ()
-        self._compiled: Callable[..., tuple[StepOutput, dict[str, Tensor]]] | None = None
+        self._compiled: Local | None = None
 
     def compile_step(self, backend: str | Callable[..., Any] = "inductor", *, graphs: bool = False) -> None:
         """Have torch.compile make one graph of what a training step computes from the raw batch to the loss.
@@ -60,7 +82,7 @@ class WaveModule(pl.LightningModule):
             backend: of ``torch.compile``.
             graphs: replay the kernels of a step as CUDA graphs: their launches then cost nothing.
         """
-        self._compiled = torch.compile(self._local, backend=backend, mode="reduce-overhead" if graphs else None)
+        self._compiled = told(torch.compile(self._local, backend=backend, mode="reduce-overhead" if graphs else None))
 
     @property
     def compiled(self) -> bool:

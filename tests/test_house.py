@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -154,6 +155,27 @@ def test_mistakes_are_told_at_once(overrides, said):
         build.check(composed(*overrides))
     for text in said:
         assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("model:\n  d_modle: 3", "model 'xlstm-unet' has no setting 'd_modle'. Did you mean 'd_model'?"),
+        ("sed: 3", "'sed'. Did you mean 'seed'?"),
+        ("trainer:\n  max_epoch: 3", "'max_epoch'. Did you mean 'max_epochs'?"),
+        ("optimizer:\n  lr: fast", "lr = 'fast'"),
+        ("model:\n  dropout: 1.5", "dropout = 1.5"),
+        ("loader: 4", "loader"),
+    ],
+)
+def test_mistakes_in_a_yaml_are_told_as_those_of_the_command_line(lines, said, tmp_path, monkeypatch):
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    recipe = f"# @package _global_\ndefaults:\n  - contrastive/small\n  - _self_\nexperiment_name: mine\n{lines}\n"
+    (tmp_path / "configs" / "experiment" / "mine.yaml").write_text(recipe)
+    monkeypatch.setattr("composing.CONFIGS", tmp_path / "configs")
+    with pytest.raises(ConfigError) as caught:
+        build.check(composed("experiment=mine"))
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The benchmark of a training step, at sizes of a test and on a CPU: every kind of arm trains, and the table tells what died."""
 
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks import step_arms
@@ -32,6 +35,34 @@ def test_an_arm_that_dies_says_why_and_takes_nothing_else_with_it():
     found = in_a_child(args, "native", 2)
     assert "died (1):" in line(found, args, 4e12, 8e14)
     assert "mlstm_num_heads" in found["why"]
+
+
+TURN = """
+import sys, time
+from pathlib import Path
+from benchmarks.on_gpu import turn
+folder, name, alone = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "alone"
+with turn(str(folder / "turns"), alone=alone):
+    others = len(list(folder.glob("inside.*")))
+    (folder / f"inside.{name}").touch()
+    end = time.monotonic() + 60
+    while not alone and len(list(folder.glob("inside.*"))) < 3 and time.monotonic() < end:
+        time.sleep(0.05)
+    together = len(list(folder.glob("inside.*")))
+    if alone:
+        (folder / f"inside.{name}").unlink()
+print(others, together)
+"""
+
+
+@pytest.mark.parametrize("kind", ["alone", "side by side"])
+def test_arms_are_compiled_side_by_side_and_timed_alone(kind, tmp_path):
+    commands = [[sys.executable, "-c", TURN, str(tmp_path), str(n), kind] for n in range(3)]
+    said = [process.communicate()[0].split() for process in [subprocess.Popen(c, stdout=-1, text=True) for c in commands]]
+    if kind == "alone":
+        assert said == [["0", "1"]] * 3
+    else:
+        assert [together for _, together in said] == ["3"] * 3
 
 
 def test_the_rate_is_windows_over_the_median_step():

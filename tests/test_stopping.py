@@ -104,6 +104,12 @@ def test_no_hang_in_twenty(trial: int) -> None:
     stop_and_resume((signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)[trial % 4], everyone=trial % 3 > 0)
 
 
+def test_what_one_rank_is_told_is_saved_within_two_steps() -> None:
+    code, _, err = ended(begin("fault=signal"))
+    assert code == 128 + signal.SIGUSR1, err
+    assert 9 <= last()["global_step"] <= 11
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -120,4 +126,6 @@ def test_no_hang_in_twenty(trial: int) -> None:
 def test_where_one_rank_fails_all_end(fault: str, said: str) -> None:
     code, _, err = ended(begin(f"fault={fault}"))
     assert code != 0
+    if fault in ("raise", "kill", "kill-first"):
+        assert time.time() - Path("fault").stat().st_mtime < 30
     assert re.search(said, err)

@@ -1,7 +1,8 @@
 """A run of two gloo ranks for tests of faults: ``python tests/two_ranks.py [fault=…] [resume]``, in the folder it is to write to.
 
 Faults: ``raise`` on rank 1, ``kill`` rank 1, ``kill-first``: rank 0, all in step 9; ``nan``: the losses of rank 1 from step 9
-on; ``drift``: a weight of rank 1 changes in step 9.
+on; ``drift``: a weight of rank 1 changes in step 9; ``signal``: SIGUSR1 to rank 1 in step 9. A file ``fault`` is made where and
+when a rank fails in step 9.
 Prints ``steps N`` at its end.
 """
 
@@ -50,6 +51,10 @@ class Fault(pl.Callback):
         if self.kind == "drift" and trainer.global_rank == 1 and trainer.global_step + 1 == STEP:
             with torch.no_grad():
                 pl_module.network.decoder.linear.bias[3] += 1e-3  # type: ignore[union-attr, index]
+        if self.kind == "signal" and trainer.global_rank == 1 and trainer.global_step + 1 == STEP:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        if self.kind in (("kill-first",), ("kill", "raise"))[trainer.global_rank]:
+            Path("fault").touch()
         if self.kind == "raise" and trainer.global_rank == 1:
             raise ValueError("rank 1 has a fault")
         if self.kind == ("kill-first", "kill")[trainer.global_rank]:

@@ -145,9 +145,6 @@ def computes_on(config: Mapping[str, Any]) -> tuple[str, str]:
     return accelerator, {"bf16-mixed": "bfloat16", "16-mixed": "float16"}.get(precision, "float32")
 
 
-AUTO = False
-"""Whether ``trainer.compile=auto`` compiles long runs on a CUDA device. Compiled runs train there, twice as fast and more, on one
-GPU and on two; how long such a process takes to end after its last word was not seen yet, and a run has to end."""
 WORTH = 2000
 """Batches from which compiling pays for the minutes it takes. On a CPU it never does: there it gains little."""
 
@@ -165,7 +162,7 @@ def compile_step(config: Mapping[str, Any], module: Any, windows: int, trainer: 
     asked = settings["compile"]
     if asked == "auto":
         steps, _ = run_length(settings, windows, config["loader"]["batch_size"] * trainer.world_size)
-        asked = AUTO and cuda and not settings["fast_dev_run"] and steps * settings["accumulate_grad_batches"] >= WORTH
+        asked = cuda and not settings["fast_dev_run"] and steps * settings["accumulate_grad_batches"] >= WORTH
     if asked:
         module.compile_step(graphs=cuda)
 

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from utils.distributed import all_reduce_sum
+from utils.slices import slices
 
 _TINY = 1e-20
 """Keeps the logarithm's gradient finite for a code of probability 0."""
@@ -59,7 +60,14 @@ class _StraightThrough(torch.autograd.Function):
         grad = grads[0].transpose(0, 1)  # G N d
         to_soft = (grad @ codebook.transpose(1, 2)).transpose(0, 1)
         hard = F.one_hot(indices.t(), codebook.shape[1]).to(grad.dtype)  # a matmul, since scattered sums are not reproducible
-        return to_soft, hard.transpose(1, 2) @ grad, None
+        return to_soft, _over_tokens(hard, grad), None
+
+
+def _over_tokens(hard: Tensor, grad: Tensor) -> Tensor:
+    """hardᵀ · grad, ``G V d`` of ``G N V`` and ``G N d``; on a GPU in slices of tokens, see :func:`utils.slices.slices`."""
+    parts = slices(hard, hard.shape[1])
+    hard, grad = (x.unflatten(1, (parts, -1)) for x in (hard, grad))
+    return (hard.transpose(2, 3) @ grad).sum(1)
 
 
 def straight_through(soft: Tensor, codebook: Tensor, indices: Tensor) -> Tensor:

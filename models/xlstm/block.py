@@ -88,7 +88,7 @@ class MLSTMBlock(Block):
         self.cell, self.native, self.whole = (
             chosen.cell,
             chosen.native,
-            chosen.whole if takes_whole_blocks(inner, H, s) else nowhere,
+            chosen.whole if takes_whole_blocks(inner, H, s, cfg.mlstm_conv1d_kernel_size) else nowhere,
         )
         self._fill()
 

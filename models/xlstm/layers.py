@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.xlstm.lean import at_least_float32, conv_silu, norm_of_directions
 from utils.optim_params import no_decay
+from utils.slices import slices
 
 
 def small_init(weight: Tensor, width: int) -> None:
@@ -34,7 +35,8 @@ class Linears(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Project."""
         P, B, T, D = x.shape
-        return torch.bmm(x.reshape(P, B * T, D), self.weight.transpose(1, 2)).view(P, B, T, -1)
+        rows = x.reshape(P, slices(x, B * T), -1, D)
+        return torch.matmul(rows, self.weight.transpose(1, 2)[:, None]).view(P, B, T, -1)
 
 
 class Norm(nn.Module):

@@ -8,6 +8,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from dataloaders.batch import DataSpec, Target
 from tasks.build import build_module
+from utils.errors import ConfigError
 
 PICKS = DataSpec(samples=512, target=Target.picks, classes=("P", "S", "N"))
 CLASSES = DataSpec(samples=512, target=Target.event_class, classes=("FEQ", "AEQ"))
@@ -51,3 +52,16 @@ def test_a_step_is_one_graph_with_the_same_loss_and_gradients(experiment, spec, 
         for a, b in zip(eager, compiled, strict=True):
             torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
     assert graphs.frame_count == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of the compiler's own
+def test_a_compiler_that_fails_is_told_with_the_way_out():
+    torch._dynamo.reset()
+    module = build_module(composed("experiment=contrastive/fast"), WAVES).train()
+
+    def broken(graph, inputs):
+        raise OSError("no C compiler was found")
+
+    module.compile_step(backend=broken)
+    with pytest.raises(ConfigError, match=r"(?s)no C compiler was found.*trainer\.compile=false trains without"):
+        module._step(batch(4, WAVES.samples, "cpu"), evaluating=False)

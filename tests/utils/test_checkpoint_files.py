@@ -356,6 +356,15 @@ def test_a_run_on_a_full_disk_ends_with_the_reason_and_its_last_checkpoint(make,
     assert not list(saved[0].parent.glob(".*"))
 
 
+def test_a_disk_too_small_for_the_checkpoints_to_come_is_told_before_the_first_step(make, small_disk, monkeypatch):
+    monkeypatch.chdir(small_disk)
+    fill(small_disk, leave=1_200_000)
+    run = make()
+    with pytest.raises(CheckpointError, match=r"up to 5 of 0\.\d MB .* takes 2 MB, and 1 MB are free.*checkpoint\.save_top_k"):
+        runlog.trainer(run.config, run.module).fit(run.module, run.data)
+    assert not list(small_disk.rglob("*.ckpt"))
+
+
 def test_a_run_resumed_from_the_predecessor_ends_as_if_nothing_had_been(make, place):
     """The last checkpoint is damaged: the folder means the one before, and the run's end is bit-identical."""
 

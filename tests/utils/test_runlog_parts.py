@@ -259,8 +259,7 @@ def test_reading_the_bar_moves_no_generator(make: Callable[..., Any], place: Pat
 def test_what_is_compiled_and_how(
     asked: Any, device: str, batches: int, graphs: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Auto, once it is settled: long runs on a GPU. A GPU replays graphs."""
-    monkeypatch.setattr(runlog, "AUTO", True)
+    """Auto: long runs on a GPU. A GPU replays graphs."""
     monkeypatch.setattr(runlog, "_accelerator", lambda name: device)
     config = composed(f"trainer.compile={asked}", "trainer.max_steps=-1", "trainer.max_epochs=2", "loader.batch_size=8")
     trainer, found = SimpleNamespace(world_size=2), []

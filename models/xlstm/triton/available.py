@@ -15,6 +15,8 @@ WIDEST = 256
 """Features of the widest mLSTM head."""
 FEATURES = 64
 """Inner features that a program around the mLSTM cell owns."""
+BEFORE = 16
+"""Tokens before a tile of theirs that its convolution may reach: the least a matrix product takes."""
 WIDEST_SLSTM = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 64}
 """Features of the widest sLSTM head: a program holds 4 · D · D numbers, 128 KiB at 128 in 16 bits, 64 KiB at 64 in float32."""
 
@@ -62,12 +64,14 @@ def too_wide(width: int, dtype: torch.dtype) -> str | None:
     )
 
 
-def takes_whole_blocks(inner: int, heads: int, block: int) -> bool:
+def takes_whole_blocks(inner: int, heads: int, block: int, taps: int) -> bool:
     """Whether the kernels compute all of an mLSTM block between its projections, not its cell alone.
 
     Args:
         inner: features there, I.
         heads: H.
         block: width of the blocks of the q, k and v matrices.
+        taps: tokens the convolution sees.
     """
-    return inner % FEATURES == 0 and FEATURES % block == 0 and inner // heads <= WIDEST and 2 * heads <= WIDEST
+    fits = inner % FEATURES == 0 and FEATURES % block == 0 and taps <= BEFORE + 1
+    return fits and inner // heads <= WIDEST and 2 * heads <= WIDEST

@@ -16,11 +16,13 @@ import triton
 import triton.language as tl
 
 from models.xlstm.triton import available
-from models.xlstm.triton.inner_parts import added, positions, rows_of, span_of, time_of
+from models.xlstm.triton.inner_parts import added, positions, rows_of, span_of, time_of, unit
 from models.xlstm.triton.parts import sigmoid
 
 FEATURES = tl.constexpr(available.FEATURES)
 """Features of a program; a multiple of the blocks of q, k and v, and every inner width is a multiple of it."""
+BEFORE = tl.constexpr(available.BEFORE)
+"""Tokens before a tile that the convolution may reach."""
 
 
 @triton.jit
@@ -54,13 +56,42 @@ def _tap(CONV, tap, direction, feature, width, TAPS: tl.constexpr):
 
 
 @triton.jit
+def _tile_of(X, row, t, inside, feature, tokens, width):
+    """Tokens × features of an array ``P B T width``; zero beyond the sequence."""
+    return tl.load(rows_of(X, row, t, feature, tokens, width), mask=inside[:, None], other=0.0)
+
+
+@triton.jit
 def _convolved(UP, CONV, BIAS, row, direction, s, back, feature, tokens, width, TAPS: tl.constexpr):
-    """The causal convolution at positions, in float32."""
+    """The causal convolution at positions, in float32, from a load a tap."""
     y = tl.load(BIAS + direction * width + feature).to(tl.float32)[None, :]
     for tap in tl.static_range(TAPS):
         before = s - (TAPS - 1 - tap)
         at = rows_of(UP, row, time_of(before, back, tokens), feature, tokens, 2 * width)
         x = tl.load(at, mask=((before >= 0) & (s < tokens))[:, None], other=0.0).to(tl.float32)
+        y += x * _tap(CONV, tap, direction, feature, width, TAPS)
+    return y
+
+
+@triton.jit
+def _convolved_by_products(
+    m, UP, CONV, BIAS, row, direction, start, back, feature, tokens, width,
+    TAPS: tl.constexpr, BT: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """The same of the tile m that begins at ``start``; of the tokens before it, ``BEFORE`` are fetched.
+
+    Earlier tokens are products with shifted unit matrices: that changes no bit, reads a token once, and the result has the layout
+    of the products that take it; from loads, all of it was computed twice. Backwards the sums of the weights' gradients leave no
+    room for it: there loads are faster.
+    """
+    y = tl.load(BIAS + direction * width + feature).to(tl.float32)[None, :]
+    earlier = start - BEFORE + tl.arange(0, BEFORE)
+    at = rows_of(UP, row, time_of(earlier, back, tokens), feature, tokens, 2 * width)
+    halo = tl.load(at, mask=(earlier >= 0)[:, None], other=0.0)
+    for tap in tl.static_range(TAPS):
+        x = tl.dot(unit(TAPS - 1 - tap, BT, BT, m), m, input_precision=DOT)
+        if tap < TAPS - 1:
+            x = tl.dot(unit(TAPS - 1 - tap - BEFORE, BT, BEFORE, m), halo, x, input_precision=DOT)
         y += x * _tap(CONV, tap, direction, feature, width, TAPS)
     return y
 
@@ -94,9 +125,10 @@ def inner_forward(
     for tile in range(first, last):
         sequence, s = positions(tile, tokens, BT)
         row, t, inside = direction * batch + sequence, time_of(s, back, tokens), s < tokens
-        y = _convolved(UP, CONV, BIAS, row, direction, s, back, feature, tokens, INNER, TAPS)
+        m = _tile_of(UP, row, t, inside, feature, tokens, 2 * INNER)
+        start = tile % tl.cdiv(tokens, BT) * BT
+        y = _convolved_by_products(m, UP, CONV, BIAS, row, direction, start, back, feature, tokens, INNER, TAPS, BT, DOT)
         c = (y * sigmoid(y)).to(UP.dtype.element_ty)
-        m = tl.load(rows_of(UP, row, t, feature, tokens, 2 * INNER), mask=inside[:, None], other=0.0)
         tl.store(rows_of(C, row, t, feature, tokens, INNER), c, mask=inside[:, None])
         q = tl.dot(c, wq, input_precision=DOT).to(UP.dtype.element_ty)
         tl.store(rows_of(Q, row, t, feature, tokens, INNER), q, mask=inside[:, None])
@@ -123,12 +155,6 @@ def _put_columns(SUMS, value, direction, feature, column, width, columns, count,
     number = tl.arange(0, N)
     at = SUMS + (direction * width + feature)[:, None] * columns + column + number[None, :]
     tl.store(at, value, mask=(number < count)[None, :])
-
-
-@triton.jit
-def _tile_of(X, row, t, inside, feature, tokens, width):
-    """Tokens × features of an array ``P B T width``; zero beyond the sequence."""
-    return tl.load(rows_of(X, row, t, feature, tokens, width), mask=inside[:, None], other=0.0)
 
 
 @triton.jit

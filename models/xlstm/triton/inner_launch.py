@@ -38,7 +38,7 @@ class Tuned(NamedTuple):
 
 
 TUNED: dict[str, Tuned] = {
-    "inner_forward": Tuned(64, 4, 2),
+    "inner_forward": Tuned(64, 4, 3),
     "exit_forward": Tuned(64, 4, 2),
     "exit_backward": Tuned(32, 4, 1),
     "inner_backward": Tuned(64, 4, 3),

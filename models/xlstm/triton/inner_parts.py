@@ -38,6 +38,12 @@ def rows_of(X, row, t, feature, tokens, width):
 
 
 @triton.jit
+def unit(shift, M: tl.constexpr, N: tl.constexpr, like):
+    """M × N, 1 where the column is the row less ``shift``: a product with it moves rows down, exactly."""
+    return (tl.arange(0, M)[:, None] - shift == tl.arange(0, N)[None, :]).to(like.dtype)
+
+
+@triton.jit
 def added(x, BT: tl.constexpr, N: tl.constexpr, ROWS: tl.constexpr):
     """Tokens × N to ``ROWS N``: every ROWS-th token added up, which threads do among what they have, and exchange nothing."""
     return tl.sum(tl.reshape(x, (BT // ROWS, ROWS, N)), 0)

@@ -70,12 +70,13 @@ HALF: dict[tuple[int, bool], Launch] = {
     (32, False): Launch(Tile(32, 4, 2), Tile(32, 4, 2), Tile(32, 4, 1)),
     (64, True): _even(64, 4, 1),
     (64, False): Launch(Tile(64, 4, 2), Tile(64, 4, 1), Tile(64, 4, 1)),
+    (96, False): Launch(Tile(64, 4, 2), Tile(32, 4, 2), Tile(64, 4, 2)),
     (128, True): _even(64, 4, 1),
     (128, False): Launch(Tile(64, 4, 2), Tile(64, 4, 1), Tile(64, 4, 2)),
     (256, True): _even(64, 4, 1),
     (256, False): _even(32, 8, 1),
 }
-"""16-bit operands: (padded head width, at most 64 tokens) to launches, as timed on an H200 (benchmarks/NOTES.md)."""
+"""16-bit operands: (head width, else as padded; at most 64 tokens) to launches, as timed on an H200 (benchmarks/NOTES.md)."""
 
 WIDE: dict[tuple[int, bool], Launch] = {
     (width, one): _even(tile, 8, 1, 16)
@@ -106,8 +107,8 @@ def launch_for(width: int, tokens: int, dtype: torch.dtype) -> Launch:
     """Tiles for a head width, a length and a dtype of q, k, v."""
     if _override:
         return _override[-1]
-    table = WIDE if dtype is torch.float32 else HALF
-    return table[padded(width), tokens <= PAD.value]
+    table, one = WIDE if dtype is torch.float32 else HALF, tokens <= PAD.value
+    return table.get((width, one)) or table[padded(width), one]
 
 
 class Call(NamedTuple):

@@ -135,10 +135,11 @@ def test_a_compiled_graph_takes_a_block_whole():
 
 
 def test_sizes_that_do_not_fit_are_left_to_native_code():
-    assert takes_whole_blocks(256, 4, 4)
-    assert takes_whole_blocks(384, 4, 64)
-    assert not takes_whole_blocks(256, 4, 96)  # blocks that lie across 64 features
-    assert not takes_whole_blocks(1024, 2, 4)  # heads of 512
+    assert takes_whole_blocks(256, 4, 4, 17)
+    assert takes_whole_blocks(384, 4, 64, 4)
+    assert not takes_whole_blocks(256, 4, 96, 4)  # blocks that lie across 64 features
+    assert not takes_whole_blocks(1024, 2, 4, 4)  # heads of 512
+    assert not takes_whole_blocks(256, 4, 4, 18)  # a convolution that reaches over more than a product's tokens
     native, fast = blocks({"width": 48, "directions": 2, "mlstm_qkv_proj_blocksize": 128})
     assert not fast.turns(torch.zeros(1))
     x = torch.randn(2, 1, 9, 48, dtype=torch.float64)
