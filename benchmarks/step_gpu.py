@@ -5,8 +5,8 @@ bfloat16 autocast, on random waves that lie on the GPU and change from step to s
 one, or with ``objective=reconstruction`` masked reconstruction by the same encoder and backbone; ``experiment=`` names another
 model. Arms: our model with every choice of kernels, eager, compiled, and compiled with CUDA graphs; the same model from the
 ``xlstm`` package with the cell of ``mlstm_kernels``; transformers and an LSTM of about as many parameters behind our encoder,
-objective and optimizer. Arms are measured batch by batch; one that dies loses its own line. With ``together=8`` eight processes are
-built and compiled side by side (they must fit the memory together), and timed one at a time, while nothing compiles.
+objective and optimizer. Arms are measured batch by batch; one that dies loses its own line. With ``together=8`` eight processes
+are built and compiled side by side (they must fit the memory together), and timed one at a time, while nothing compiles.
 
 Times are CUDA events around a step, medians and tenths after a warm-up. Memory is the peak that PyTorch allocated. Two ceilings
 are measured in the same run: bytes of a large copy and products of a large bfloat16 matrix; ``floor`` is what counted bytes and
