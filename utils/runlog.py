@@ -152,6 +152,9 @@ WORTH = 2000
 def compile_step(config: Mapping[str, Any], module: Any, windows: int, trainer: pl.Trainer) -> None:
     """Compile a module's training step where ``trainer.compile`` says so, on a CUDA device with CUDA graphs.
 
+    No graphs where gradients are accumulated: the next replay overwrites those of the batch before, and nothing says so
+    (pytorch/pytorch#96693, #169545).
+
     Args:
         config: the run's config, plain builtins.
         module: with ``compile_step``.
@@ -164,7 +167,7 @@ def compile_step(config: Mapping[str, Any], module: Any, windows: int, trainer: 
         steps, _ = run_length(settings, windows, config["loader"]["batch_size"] * trainer.world_size)
         asked = cuda and not settings["fast_dev_run"] and steps * settings["accumulate_grad_batches"] >= WORTH
     if asked:
-        module.compile_step(graphs=cuda)
+        module.compile_step(graphs=cuda and settings["accumulate_grad_batches"] == 1)
 
 
 def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:

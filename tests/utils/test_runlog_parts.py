@@ -266,3 +266,16 @@ def test_what_is_compiled_and_how(
     module = SimpleNamespace(compile_step=lambda graphs: found.append(graphs))
     runlog.compile_step(config, module, windows=batches // 2 * 16 + 15, trainer=trainer)  # type: ignore[arg-type]
     assert found == ([] if graphs is None else [graphs])
+
+
+@pytest.mark.parametrize(("accumulate", "graphs"), [(1, True), (2, False)])
+def test_no_graphs_are_replayed_over_gradients_that_accumulate(
+    accumulate: int, graphs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay would overwrite them."""
+    monkeypatch.setattr(runlog, "_accelerator", lambda name: "cuda")
+    config = composed("trainer.compile=true", f"trainer.accumulate_grad_batches={accumulate}")
+    found: list[bool] = []
+    module = SimpleNamespace(compile_step=lambda graphs: found.append(graphs))
+    runlog.compile_step(config, module, windows=1000, trainer=SimpleNamespace(world_size=1))  # type: ignore[arg-type]
+    assert found == [graphs]
