@@ -70,6 +70,8 @@ ARMS = {
     "triton-graphs": Arm(("model.kernels=triton",), GRAPHS),
     "mlstm_kernels": Arm(("model.kernels=mlstm_kernels:chunkwise--triton_xl_chunk",), environment=LLVM),
     "xlstm": Arm(peer="xlstm", environment=LLVM),
+    "gla": Arm(("model.kernels=native",), peer="gla"),
+    "gla-compiled": Arm(("model.kernels=native",), COMPILED, "gla"),
     "transformer-unet": Arm(peer="transformer-unet"),
     "transformer-unet-compiled": Arm((), COMPILED, "transformer-unet"),
     "transformer": Arm(peer="transformer"),
@@ -93,11 +95,13 @@ def composed(request: Request, arm: Arm) -> dict[str, Any]:
 
 
 def swapped(config: dict[str, Any], peer: str) -> dict[str, Any]:
-    """The config with a peer's backbone of about 20 M parameters; a transformer U-Net is put in later, see :func:`built`."""
+    """The config with a peer's backbone of about 20 M parameters; a transformer U-Net, and gated linear attention in place of our
+    cells, are put in later, see :func:`built`."""
     nodes = {
         "transformer": {"_name_": "transformer", "d_model": 384, "n_layers": 11, "num_heads": 6, "checkpoint_path": None},
         "transformer-unet": {"_name_": "identity", "d_model": 128, "checkpoint_path": None},
         "lstm": {"_name_": "lstm", "d_model": 512, "n_layers": 3, "checkpoint_path": None},
+        "gla": config["model"],
     }
     return {**config, "model": nodes[peer]}
 
@@ -117,6 +121,10 @@ def built(request: Request, arm: Arm, batch: int) -> tuple[Step, int]:
         from benchmarks.peer_transformer import TransformerUNet
 
         module.network.backbone = TransformerUNet(128, 3, [4, 4], 4)
+    elif arm.peer == "gla":
+        from benchmarks.peer_gla import with_attention
+
+        with_attention(module.network)
     module.to(request.device).train()
     index = torch.arange(batch, device=request.device)
     valid, live = (torch.ones(batch, n, dtype=torch.bool, device=request.device) for n in (request.samples, 3))

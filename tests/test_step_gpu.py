@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from benchmarks import step_arms
 from benchmarks.step_arms import Objective
@@ -28,6 +30,25 @@ def test_an_arm_is_measured(name, monkeypatch):
     assert len(found["times"]) == 2
     assert found["parameters"] > 0
     assert f"  {name} " in line(found, args, 4e12, 8e14)
+
+
+def test_gated_linear_attention_takes_the_place_of_every_cell(monkeypatch):
+    """Its kernels need a GPU; the recurrence that defines it stands for them."""
+    calls = []
+
+    def recurrence(q, k, v, g):
+        calls.append(q.shape)
+        memory, out = 0.0, []
+        for t in range(q.shape[1]):
+            memory = memory * g[:, t].exp()[..., None, None] + k[:, t, :, :, None] * v[:, t, :, None, :]
+            out.append((q[:, t, :, :, None] * memory).sum(-2) * q.shape[-1] ** -0.5)
+        return torch.stack(out, 1), None
+
+    monkeypatch.setitem(sys.modules, "fla.ops.simple_gla", SimpleNamespace(chunk_simple_gla=recurrence))
+    found = measure(small("gla", overrides=[*SMALL, "model.block_type=mlstm"], samples=64, repeats=1))
+    assert len(found["times"]) == 1
+    assert len(calls) == 4 * 5  # steps, two of them to warm up; blocks of the U-Net
+    assert {shape[2] for shape in calls} == {2 * 4}  # directions, heads
 
 
 def test_an_arm_that_dies_says_why_and_takes_nothing_else_with_it():
