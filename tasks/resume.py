@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tasks.start import FREE
 from utils import checkpoint
 from utils.errors import CheckpointError
 from utils.initial import InitConfig
@@ -29,7 +30,7 @@ def check_resume(config: Mapping[str, Any], path: str) -> None:
             "Resume from last.ckpt, or start a new run from these weights with model.checkpoint_path."
         )
     ours, theirs = (flat({k: v for k, v in c.items() if k not in MAY_CHANGE}) for c in (config, UNSTATED | saved.config))
-    free = {f"model.{key}" for key in ("kernels", "chunk_size", "gradient_checkpointing", "checkpoint_path")}
+    free = {f"model.{key}" for key in FREE - {"dropout"}}
     differ = [
         f"{name}: now {ours.get(name, 'absent')!r}, checkpoint {theirs.get(name, 'absent')!r}"
         for name in sorted(set(ours) | set(theirs))

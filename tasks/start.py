@@ -16,7 +16,7 @@ from utils.initial import InitConfig, PartName, Weights
 from utils.registry import typed
 from utils.start_table import PartStart
 
-FREE = frozenset({"checkpoint_path", "dropout", "kernels", "chunk_size", "gradient_checkpointing"})
+FREE = frozenset({"checkpoint_path", "dropout", "kernels", "chunk_size", "gradient_checkpointing", "recompute_inner"})
 """Settings of encoder and model that a run started from a checkpoint may choose anew: they shape no weight and no function."""
 
 

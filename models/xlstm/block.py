@@ -126,9 +126,16 @@ class MLSTMBlock(Block):
 
         blocks, features = (self.q.weight, self.k.weight, self.v.weight), (self.head_gain, self.skip)
         weights = Weights(self.conv.weight.mT, self.conv.bias, *blocks, *self._gate_weights(), self.gate_bias, *features)
-        cap, eps = self.cfg.gate_soft_cap, self.cfg.norm_eps
-        start = 1 if turn else len(up)
-        return mlstm_inner(up, weights, heads=self.heads, reversed_from=start, soft_cap=cap, cell_eps=CELL_EPS, norm_eps=eps)
+        return mlstm_inner(
+            up,
+            weights,
+            heads=self.heads,
+            reversed_from=1 if turn else len(up),
+            soft_cap=self.cfg.gate_soft_cap,
+            cell_eps=CELL_EPS,
+            norm_eps=self.cfg.norm_eps,
+            recompute=self.cfg.recompute_inner,
+        )
 
     def start(self, x: Tensor) -> MLSTMBlockState:
         """See :class:`Block`."""

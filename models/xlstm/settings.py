@@ -74,6 +74,8 @@ class BlockSettings:
     """Added to the variance in every norm."""
     kernels: str = "auto"
     """Backend of the cells."""
+    recompute_inner: bool = False
+    """Compute q, k, v and the convolution of an mLSTM again in the backward pass; of effect with our Triton kernels."""
     index: int = 0
     """Place of the block in its residual chain; sLSTM forget biases depend on it."""
     blocks: int = 1

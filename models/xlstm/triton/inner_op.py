@@ -24,7 +24,15 @@ __all__ = ["Weights", "mlstm_inner"]
 
 
 def mlstm_inner(
-    up: Tensor, weights: Weights, *, heads: int, reversed_from: int, soft_cap: float | None, cell_eps: float, norm_eps: float
+    up: Tensor,
+    weights: Weights,
+    *,
+    heads: int,
+    reversed_from: int,
+    soft_cap: float | None,
+    cell_eps: float,
+    norm_eps: float,
+    recompute: bool = False,
 ) -> Tensor:
     """(gain · norm(cell(q, k, v, i, f)) + skip · c) · SiLU(z): an mLSTM block (Beck et al. 2024, figure 10) without projections.
 
@@ -40,11 +48,13 @@ def mlstm_inner(
         soft_cap: bound of the gates' pre-activations; None for none.
         cell_eps: added to the cell's normaliser.
         norm_eps: added to the variance in the head norm.
+        recompute: compute c, q, k and v again in the backward pass, the same bits, instead of keeping them.
 
     Returns:
         ``P B T I`` in the dtype of ``up``.
     """
-    return torch.ops.wavexlstm.mlstm_inner(up.contiguous(), *weights, heads, reversed_from, soft_cap, cell_eps, norm_eps)[0]
+    told = (heads, reversed_from, soft_cap, cell_eps, norm_eps, recompute)
+    return torch.ops.wavexlstm.mlstm_inner(up.contiguous(), *weights, *told)[0]
 
 
 def _by_heads(x: Tensor, heads: int) -> Tensor:
@@ -57,6 +67,15 @@ def _empty(up: Tensor, count: int) -> list[Tensor]:
     return [up.new_empty(*up.shape[:3], up.shape[3] // 2) for _ in range(count)]
 
 
+def _entered(up: Tensor, w: Weights, told: Inner) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """c, q, k, v ``P B T I``, and shares of the gates ``I/64 P B 2H T``."""
+    P, B, T, double = up.shape
+    c, query, key, value = _empty(up, 4)
+    shares = up.new_empty(double // 128, P, B, 2 * told.heads, T, dtype=torch.float32)
+    run_calls(forward_calls(up, w, (c, query, key, value, shares), told), up.device)
+    return c, query, key, value, shares
+
+
 Made = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """y, c, q, k, v, h ``P B T I``, pre-activations ``P B 2H T``, the cell's statistics."""
 
@@ -65,14 +84,13 @@ Made = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 def _forward(
     up: Tensor, conv: Tensor, conv_bias: Tensor, q: Tensor, k: Tensor, v: Tensor, gate_c: Tensor, gate_m: Tensor,
     gate_bias: Tensor, gain: Tensor, skip: Tensor, heads: int, reversed_from: int, soft_cap: float | None,
-    cell_eps: float, norm_eps: float,
+    cell_eps: float, norm_eps: float, recompute: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """What the block passes to its last projection, and what its backward pass wants again."""
     w = Weights._make(x.contiguous() for x in (conv, conv_bias, q, k, v, gate_c, gate_m, gate_bias, gain, skip))
-    told, (P, B, T, double) = Inner(heads, reversed_from, norm_eps), up.shape
-    y, c, query, key, value, h = _empty(up, 6)
-    shares = up.new_empty(double // 128, P, B, 2 * heads, T, dtype=torch.float32)
-    run_calls(forward_calls(up, w, (c, query, key, value, shares), told), up.device)
+    told = Inner(heads, reversed_from, norm_eps)
+    y, h = _empty(up, 2)
+    c, query, key, value, shares = _entered(up, w, told)
     pre = shares.sum(0)
     i, f = pre.split(heads, 2)
     by_q, by_k, by_v, by_h = (_by_heads(x, heads) for x in (query, key, value, h))
@@ -86,7 +104,7 @@ def _forward(
 def _(
     up: Tensor, conv: Tensor, conv_bias: Tensor, q: Tensor, k: Tensor, v: Tensor, gate_c: Tensor, gate_m: Tensor,
     gate_bias: Tensor, gain: Tensor, skip: Tensor, heads: int, reversed_from: int, soft_cap: float | None,
-    cell_eps: float, norm_eps: float,
+    cell_eps: float, norm_eps: float, recompute: bool,
 ) -> Made:  # fmt: skip
     P, B, T = up.shape[:3]
     y, c, query, key, value, h = _empty(up, 6)
@@ -97,12 +115,18 @@ def _(
 @torch.library.custom_op("wavexlstm::mlstm_inner_backward", mutates_args=())
 def _backward(
     dy: Tensor, up: Tensor, conv: Tensor, conv_bias: Tensor, q: Tensor, k: Tensor, v: Tensor, gate_c: Tensor, gate_m: Tensor,
-    gate_bias: Tensor, gain: Tensor, skip: Tensor, c: Tensor, query: Tensor, key: Tensor, value: Tensor, h: Tensor, pre: Tensor,
-    stats: Tensor, heads: int, reversed_from: int, soft_cap: float | None, cell_eps: float, norm_eps: float,
+    gate_bias: Tensor, gain: Tensor, skip: Tensor, c: Tensor | None, query: Tensor | None, key: Tensor | None,
+    value: Tensor | None, h: Tensor, pre: Tensor, stats: Tensor, heads: int, reversed_from: int, soft_cap: float | None,
+    cell_eps: float, norm_eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of ``up``; of the weights by feature, ``P I X``; of gain and skip, ``P 2 I``; of the gates' bias."""
+    """Gradients of ``up``; of the weights by feature, ``P I X``; of gain and skip, ``P 2 I``; of the gates' bias.
+
+    c, q, k and v are computed again where they are None.
+    """
     w = Weights._make(x.contiguous() for x in (conv, conv_bias, q, k, v, gate_c, gate_m, gate_bias, gain, skip))
     told, dup, dpre = Inner(heads, reversed_from, norm_eps), torch.empty_like(up), torch.empty_like(pre)
+    if c is None or query is None or key is None or value is None:
+        c, query, key, value, _ = _entered(up, w, told)
     dh, dc, dq, dk, dv = _empty(up, 5)
     exits, exit_sums = exit_backward_calls(up, c, h, w, dy.contiguous(), (dh, dc, dup), told)
     i, f = pre.split(heads, 2)
@@ -117,8 +141,9 @@ def _backward(
 @_backward.register_fake
 def _(
     dy: Tensor, up: Tensor, conv: Tensor, conv_bias: Tensor, q: Tensor, k: Tensor, v: Tensor, gate_c: Tensor, gate_m: Tensor,
-    gate_bias: Tensor, gain: Tensor, skip: Tensor, c: Tensor, query: Tensor, key: Tensor, value: Tensor, h: Tensor, pre: Tensor,
-    stats: Tensor, heads: int, reversed_from: int, soft_cap: float | None, cell_eps: float, norm_eps: float,
+    gate_bias: Tensor, gain: Tensor, skip: Tensor, c: Tensor | None, query: Tensor | None, key: Tensor | None,
+    value: Tensor | None, h: Tensor, pre: Tensor, stats: Tensor, heads: int, reversed_from: int, soft_cap: float | None,
+    cell_eps: float, norm_eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     P, inner = gain.shape
     columns = 3 * q.shape[-1] + 4 * heads + conv.shape[1] + 1
@@ -127,23 +152,23 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Made) -> None:
-    tensors, ctx.told = inputs[:11], inputs[11:]
+    tensors, (*ctx.told, recompute) = inputs[:11], inputs[11:]
     _, *made = output
     ctx.mark_non_differentiable(*made)
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors, *made)
+    ctx.save_for_backward(*tensors, *(made if not recompute else (None, None, None, None, *made[4:])))
 
 
 def _pull_back(ctx: Any, dy: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     if dy is None:
-        return (None,) * 16
+        return (None,) * 17
     weights = Weights._make(ctx.saved_tensors[1:11])
     dup, sums, exits, dbias = torch.ops.wavexlstm.mlstm_inner_backward(dy, *ctx.saved_tensors, *ctx.told)
     S, gates = weights.q.shape[-1], weights.gate_bias.shape[1]
     q, k, gate_c, v, gate_m, conv, bias = sums.split([S, S, gates, S, gates, weights.conv.shape[1], 1], -1)
     blocks = (one.reshape_as(like) for one, like in zip((q, k, v), weights[2:5], strict=True))
     found = (conv.mT, bias.squeeze(-1), *blocks, gate_c.mT, gate_m.mT, dbias, exits[:, 0], exits[:, 1])
-    return dup, *(one.to(like.dtype) for one, like in zip(found, weights, strict=True)), *((None,) * 5)
+    return dup, *(one.to(like.dtype) for one, like in zip(found, weights, strict=True)), *((None,) * 6)
 
 
 _forward.register_autograd(_pull_back, setup_context=_keep)

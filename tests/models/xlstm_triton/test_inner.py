@@ -108,20 +108,39 @@ def test_everything_is_written_and_nothing_beside_it(tokens):
     assert all(torch.isfinite(one).all() for one in (out, *grads))
 
 
-def test_operators_pass_torchs_own_checks():
+@pytest.mark.parametrize("recompute", [False, True])
+def test_operators_pass_torchs_own_checks(recompute):
     up, weights = prepared(20)
     told = (4, 1, 15.0, CELL_EPS, 1e-6)
     checks = ("test_schema", "test_faketensor")
     torch.library.opcheck(
         torch.ops.wavexlstm.mlstm_inner.default,
-        (up.requires_grad_(), *weights, *told),
+        (up.requires_grad_(), *weights, *told, recompute),
         test_utils=(*checks, "test_autograd_registration"),
     )
     with torch.no_grad():
-        y, *kept = torch.ops.wavexlstm.mlstm_inner(up, *weights, *told)
+        y, *kept = torch.ops.wavexlstm.mlstm_inner(up, *weights, *told, recompute)
+        if recompute:
+            kept[:4] = [None] * 4
         torch.library.opcheck(
             torch.ops.wavexlstm.mlstm_inner_backward.default, (y, up.detach(), *weights, *kept, *told), test_utils=checks
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_is_computed_again_has_the_same_bits_and_is_not_kept(dtype):
+    up, weights = prepared(70, dtype)
+    pull, found, kept = torch.randn(2, 2, 70, 64).to(dtype), [], []
+    for recompute in (False, True):
+        x = [one.clone().requires_grad_() for one in (up, *weights)]
+        held = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, held=held: held.append(t.nbytes) or t, lambda t: t):
+            told = {"heads": 4, "reversed_from": 1, "soft_cap": 15.0, "cell_eps": CELL_EPS, "norm_eps": 1e-6}
+            out = mlstm_inner(x[0], Weights(*x[1:]), **told, recompute=recompute)
+        found.append([out, *torch.autograd.grad(out, x, pull)])
+        kept.append(sum(held))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert kept[0] - kept[1] == 4 * pull.nbytes  # c, q, k and v
 
 
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
