@@ -13,6 +13,7 @@ from models.backbones.lstm import LSTMBackbone, LSTMConfig
 from models.backbones.transformer import TransformerBackbone, turned, turns
 from models.backbones.xlstm_unet import XLSTMUNet
 from models.contracts import BACKBONES
+from models.xlstm import kernels
 from utils.errors import ConfigError
 
 SEQUENTIAL = {"d_model": 176, "n_layers": 24, "use_unet": False, "mlstm_qkv_proj_blocksize": 8}
@@ -176,7 +177,8 @@ def test_an_lstm_of_one_layer_has_nothing_to_drop_between():
     assert LSTMBackbone(LSTMConfig(d_model=4, n_layers=1, dropout=0.5)).lstm.dropout == 0.0
 
 
-def test_it_says_which_kernels_run():
+def test_it_says_which_kernels_run(monkeypatch):
+    monkeypatch.setattr(kernels, "_settled", {})  # what a run in this process found
     assert small().describe() == "native: runs everywhere"
     assert small(kernels="recurrent").describe().startswith("recurrent: native recurrence token by token, as asked")
     assert small(block_type="slstm").describe() == ""
