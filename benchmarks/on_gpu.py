@@ -41,7 +41,10 @@ def turn(path: str, *, alone: bool) -> Iterator[None]:
         return
     with open(path, "a") as file:  # noqa: PTH123 - its descriptor is what is locked
         fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a compiler's process, forked meanwhile, has the descriptor too
 
 
 def captured(work: Work) -> Work:

@@ -16,7 +16,7 @@ products of a sample need at these ceilings, MFU the counted products over the s
 import json
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -157,10 +157,11 @@ def main(args: Arguments) -> None:
     with TemporaryDirectory() as folder, ThreadPoolExecutor(args.together) as pool:
         agreed = replace(args, turns=args.turns or str(Path(folder) / "turns"))
         asked_for = [(name, batch) for batch in args.batches for name in args.arms]
-        for one in pool.map(lambda pair: in_a_child(agreed, *pair), asked_for):
-            found.append(one)
+        for done in as_completed([pool.submit(in_a_child, agreed, *one) for one in asked_for]):
+            found.append(done.result())
             if args.json:  # again after every arm: a run cut short keeps what it measured
                 Path(args.json).write_text(json.dumps({"copy": copy, "products": products, "arms": found}))
+    found.sort(key=lambda one: asked_for.index((one["arm"], one["batch"])))
     device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
     model = f"{args.experiment}, objective {args.objective.value}, windows of {args.samples}"
     print(f"\n{model}; torch {torch.__version__}, {device}")

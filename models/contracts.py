@@ -92,11 +92,13 @@ class Backbone(nn.Module, ABC):
         d_in: width of the tokens it takes; the encoder is built to match.
         d_out: width of the context it returns.
         causal: context t depends on no token after t.
+        one_graph: torch.compile was seen to make one graph of it.
     """
 
     d_in: int
     d_out: int
     causal: bool
+    one_graph: bool = False
 
     @abstractmethod
     def forward(self, tokens: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The one LightningModule. It has no branches on kinds: what is learnt is the task's business, this is the round around it."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
@@ -25,23 +26,36 @@ from utils.schedules import SCHEDULERS
 Local = Callable[..., tuple[StepOutput, dict[str, Tensor]]]
 
 
-def told(compiled: Local) -> Local:
-    """A compiled step that says, where the compiler fails, how to train without it.
+@final
+class CompiledStep:
+    """A compiled step; where the compiler fails, it says so and how to train without it.
 
-    Raises:
-        ConfigError: from the step, with the compiler's first lines.
+    Args:
+        compiled: the step.
+        otherwise: the step as it is, for where nobody insisted: then training goes on with it, after a warning.
     """
-    from torch._dynamo.exc import TorchDynamoException  # a second of imports, for those that compile
 
-    def step(batch: Batch, *, evaluating: bool) -> tuple[StepOutput, dict[str, Tensor]]:
+    def __init__(self, compiled: Local, otherwise: Local | None) -> None:
+        self._run, self._otherwise = compiled, otherwise
+
+    def __call__(self, batch: Batch, *, evaluating: bool) -> tuple[StepOutput, dict[str, Tensor]]:
+        """The step.
+
+        Raises:
+            ConfigError: the compiler fails, and compiling was asked for; has the compiler's first lines.
+        """
+        from torch._dynamo.exc import TorchDynamoException  # a second of imports, for those that compile
+
         try:
-            return compiled(batch, evaluating=evaluating)
+            return self._run(batch, evaluating=evaluating)
         except TorchDynamoException as error:
             why = " ".join(str(error).strip().partition("\n\n")[0].split())
             text = f"torch.compile fails on this run's training step: {why[:300]}\n  trainer.compile=false trains without it"
-            raise ConfigError([text]) from error
-
-    return step
+            if self._otherwise is None:
+                raise ConfigError([text]) from error
+            warnings.warn(f"{text}, and so does this run from here on, more slowly", stacklevel=2)
+        self._run = self._otherwise
+        return self._run(batch, evaluating=evaluating)
 
 
 @final
@@ -72,7 +86,7 @@ class WaveModule(pl.LightningModule):
         self.lineage: tuple[str, ...] = ()
         self._compiled: Local | None = None
 
-    def compile_step(self, backend: str | Callable[..., Any] = "inductor", *, graphs: bool = False) -> None:
+    def compile_step(self, backend: str | Callable[..., Any] = "inductor", *, graphs: bool = False, must: bool = True) -> None:
         """Have torch.compile make one graph of what a training step computes from the raw batch to the loss.
 
         Validation stays as it is: its last batch is shorter, which would compile it twice. Parameters keep their names.
@@ -81,8 +95,10 @@ class WaveModule(pl.LightningModule):
         Args:
             backend: of ``torch.compile``.
             graphs: replay the kernels of a step as CUDA graphs: their launches then cost nothing.
+            must: an error where the compiler fails; else a warning, and the step as it is.
         """
-        self._compiled = told(torch.compile(self._local, backend=backend, mode="reduce-overhead" if graphs else None))
+        compiled = torch.compile(self._local, backend=backend, mode="reduce-overhead" if graphs else None)
+        self._compiled = CompiledStep(compiled, None if must else self._local)
 
     @property
     def compiled(self) -> bool:

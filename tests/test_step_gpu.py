@@ -62,28 +62,33 @@ TURN = """
 import sys, time
 from pathlib import Path
 from benchmarks.on_gpu import turn
-folder, name, alone = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "alone"
-with turn(str(folder / "turns"), alone=alone):
-    others = len(list(folder.glob("inside.*")))
-    (folder / f"inside.{name}").touch()
+folder, name, kind = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+def wait(pattern, count):
     end = time.monotonic() + 60
-    while not alone and len(list(folder.glob("inside.*"))) < 3 and time.monotonic() < end:
-        time.sleep(0.05)
-    together = len(list(folder.glob("inside.*")))
-    if alone:
+    while len(list(folder.glob(pattern))) < count and time.monotonic() < end:
+        time.sleep(0.01)
+(folder / f"ready.{name}").touch()
+wait("ready.*", 3)
+with turn(str(folder / "turns"), alone=kind == "alone"):
+    (folder / f"inside.{name}").touch()
+    if kind == "alone":
+        time.sleep(0.5)
+    else:
+        (folder / f"shared.{name}").touch()
+        wait("shared.*", int(sys.argv[4]))
+    print(len(list(folder.glob("inside.*"))))
+    if kind == "alone":
         (folder / f"inside.{name}").unlink()
-print(others, together)
 """
 
 
-@pytest.mark.parametrize("kind", ["alone", "side by side"])
-def test_arms_are_compiled_side_by_side_and_timed_alone(kind, tmp_path):
-    commands = [[sys.executable, "-c", TURN, str(tmp_path), str(n), kind] for n in range(3)]
-    said = [process.communicate()[0].split() for process in [subprocess.Popen(c, stdout=-1, text=True) for c in commands]]
-    if kind == "alone":
-        assert said == [["0", "1"]] * 3
-    else:
-        assert [together for _, together in said] == ["3"] * 3
+@pytest.mark.parametrize("kinds", [("alone",) * 3, ("shared",) * 3])
+def test_arms_are_compiled_side_by_side_and_timed_alone(kinds, tmp_path):
+    """All begin at the same moment; who shares waits for the others inside, who is alone stays half a second."""
+    words = [[sys.executable, "-c", TURN, str(tmp_path), str(n), kind, "3"] for n, kind in enumerate(kinds)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in words]
+    inside = [process.communicate()[0].strip() for process in started]
+    assert inside == ["1" if kind == "alone" else "3" for kind in kinds]
 
 
 def test_the_rate_is_windows_over_the_median_step():

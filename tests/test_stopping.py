@@ -127,5 +127,5 @@ def test_where_one_rank_fails_all_end(fault: str, said: str) -> None:
     code, _, err = ended(begin(f"fault={fault}"))
     assert code != 0
     if fault in ("raise", "kill", "kill-first"):
-        assert time.time() - Path("fault").stat().st_mtime < 30
+        assert time.time() - Path("fault").stat().st_mtime < 90
     assert re.search(said, err)

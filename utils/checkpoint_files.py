@@ -16,6 +16,7 @@ Where a predecessor is kept, the present file gets a second name after 1, a hard
 4, by the same steps. So there are two whole files at every moment, and they differ.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -128,9 +129,9 @@ def _renew(target: Path, content: bytes | memoryview, predecessor: Path | None) 
         if predecessor and present and second:
             _place(second, predecessor, present)
     finally:
-        for file in (target, predecessor or target):
-            _temporary(file).unlink(missing_ok=True)
-            _temporary(sum_file(file)).unlink(missing_ok=True)
+        for file in (target, sum_file(target), predecessor or target, sum_file(predecessor or target)):
+            with contextlib.suppress(OSError):  # it is not to hide what happened above; the next start sweeps
+                _temporary(file).unlink(missing_ok=True)
 
 
 def _temporary(target: Path) -> Path:

@@ -82,7 +82,7 @@ class TrainerConfig:
     """Largest gradient norm; null does not clip."""
     compile: Any = "auto"
     """true makes one compiled graph of a training step (two minutes before the first), on a GPU replayed as CUDA graphs; false
-    does not; auto does on a GPU, for runs of 2,000 batches and more."""
+    does not; auto does on a GPU, for runs of 2,000 batches and more of xLSTM networks without sLSTM, if the compiler can."""
     accumulate_grad_batches: int = 1
     """Batches a step."""
     val_check_interval: Any = 1.0

@@ -10,13 +10,13 @@ from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from utils import checkpoint_files
+from utils import checkpoint, checkpoint_files
 from utils.checkpoint_files import LAST, PREDECESSOR
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
-_NAME = re.compile(r"step_(\d{6,})-.*\.ckpt$")
-"""Of one of the best (:func:`best`), with its step."""
+_NAME = re.compile(r"step_(\d{6,})-(\w+)_(-?\d+\.\d{3}|-?inf|nan)\.ckpt")
+"""Of one of the best, with its step, metric and value, as :func:`best` has it; all of a file's name."""
 
 
 @final
@@ -25,11 +25,11 @@ class BestCheckpoints(ModelCheckpoint):
 
     Lightning writes a new best, then removes the one that it replaces. It does not know of the one that a kill between the two
     left, and it keeps the one that the run was resumed from. Only files that lay there at the start are looked at here, and
-    each only once the run is as far as its step: from an older checkpoint it will pass the later ones again. In a folder that
-    was moved, Lightning forgets which were the best; then all stay.
+    each only once the run is as far as its step: from an older checkpoint it will pass the later ones again. What is better than
+    the worst of the best stays. In a folder that was moved, Lightning forgets which were the best; then all stay.
     """
 
-    _found: tuple[tuple[int, Path], ...] = ()
+    _found: tuple[tuple[int, float, Path], ...] = ()
 
     @property
     def state_key(self) -> str:
@@ -38,9 +38,10 @@ class BestCheckpoints(ModelCheckpoint):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note which there are, if this run knows the best of those it goes on from."""
-        if trainer.is_global_zero and self.best_k_models:
-            names = [(_NAME.match(file.name), file) for file in Path(str(self.dirpath)).iterdir()]
-            self._found = tuple((int(name[1]), file) for name, file in names if name)
+        folder, name = Path(str(self.dirpath)), str(self.monitor).replace("/", "_")
+        if trainer.is_global_zero and self.best_k_models and folder.is_dir():
+            named = [(_NAME.fullmatch(file.name), file) for file in folder.iterdir()]
+            self._found = tuple((int(known[1]), float(known[3]), file) for known, file in named if known and known[2] == name)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lightning's own, which may write a new best; then remove what is none any more."""
@@ -54,10 +55,18 @@ class BestCheckpoints(ModelCheckpoint):
 
     def _remove_superseded(self, trainer: pl.Trainer) -> None:
         best = {Path(path).name for path in self.best_k_models}
-        old = {file for step, file in self._found if step <= trainer.global_step and file.name not in best}
-        self._found = tuple((step, file) for step, file in self._found if file not in old)
+        old = {file for step, value, file in self._found if step <= trainer.global_step and file.name not in best}
+        old -= {file for _, value, file in self._found if self._beats_the_worst(value)}
+        self._found = tuple(one for one in self._found if one[2] not in old)
         for file in old:
             trainer.strategy.remove_checkpoint(file)
+
+    def _beats_the_worst(self, value: float) -> bool:
+        """Whether a value, as rounded in a name, is better than the worst of the best."""
+        if not self.kth_best_model_path:
+            return False
+        worst = round(float(self.best_k_models[self.kth_best_model_path]), 3)
+        return value < worst if self.mode == "min" else value > worst
 
 
 def best(folder: Path, monitor: tuple[str, str], top: int) -> ModelCheckpoint:
@@ -112,15 +121,20 @@ class LastCheckpoint(Checkpoint):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove what a killed run left unfinished in this folder.
 
-        A run that goes on from one of its best was killed before that step's ``last.ckpt``. It is made up for here: where that
-        was the final step, there is no later one.
+        A run that goes on from one of its best, with no ``last.ckpt`` of that step or a later one, was killed before it wrote
+        that. It is made up for here: where that was the final step, there is no later one.
         """
         if not trainer.is_global_zero:
             return
         checkpoint_files.sweep(self.path.parent)
         start = Path(trainer.ckpt_path or "")
-        if start.resolve().parent == self.path.parent.resolve() and _NAME.match(start.name):
+        known = _NAME.fullmatch(start.name)
+        if start.resolve().parent == self.path.parent.resolve() and known and self._step() < int(known[1]):
             checkpoint_files.write(self.path, start.read_bytes(), self.path.with_name(PREDECESSOR))
+
+    def _step(self) -> int:
+        """Of the ``last.ckpt`` that is there; −1 where there is none that is whole."""
+        return checkpoint.read(self.path).step if self.path.is_file() and checkpoint_files.refusal(self.path) is None else -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Nothing is worth saving before the first step; a resumed run starts from a saved one."""

@@ -152,6 +152,7 @@ WORTH = 2000
 def compile_step(config: Mapping[str, Any], module: Any, windows: int, trainer: pl.Trainer) -> None:
     """Compile a module's training step where ``trainer.compile`` says so, on a CUDA device with CUDA graphs.
 
+    ``auto`` does so for long runs on such a device, of networks that were seen to become one graph.
     No graphs where gradients are accumulated: the next replay overwrites those of the batch before, and nothing says so
     (pytorch/pytorch#96693, #169545).
 
@@ -165,9 +166,10 @@ def compile_step(config: Mapping[str, Any], module: Any, windows: int, trainer: 
     asked = settings["compile"]
     if asked == "auto":
         steps, _ = run_length(settings, windows, config["loader"]["batch_size"] * trainer.world_size)
-        asked = cuda and not settings["fast_dev_run"] and steps * settings["accumulate_grad_batches"] >= WORTH
+        long = not settings["fast_dev_run"] and steps * settings["accumulate_grad_batches"] >= WORTH
+        asked = "auto" if cuda and long and module.network.backbone.one_graph else False
     if asked:
-        module.compile_step(graphs=cuda and settings["accumulate_grad_batches"] == 1)
+        module.compile_step(graphs=cuda and settings["accumulate_grad_batches"] == 1, must=asked != "auto")
 
 
 def trainer(config: Mapping[str, Any], module: Any, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:

@@ -63,5 +63,15 @@ def test_a_compiler_that_fails_is_told_with_the_way_out():
         raise OSError("no C compiler was found")
 
     module.compile_step(backend=broken)
+    raw = batch(4, WAVES.samples, "cpu")
     with pytest.raises(ConfigError, match=r"(?s)no C compiler was found.*trainer\.compile=false trains without"):
-        module._step(batch(4, WAVES.samples, "cpu"), evaluating=False)
+        module._step(raw, evaluating=False)
+    torch._dynamo.reset()
+    module.compile_step(backend=broken, must=False)
+    with pytest.warns(UserWarning, match=r"(?s)no C compiler was found.*and so does this run"):
+        module._step(raw, evaluating=False)
+    torch.manual_seed(7)
+    after = module._step(raw, evaluating=False)[0].loss
+    torch.manual_seed(7)
+    module._compiled = None
+    assert torch.equal(after, module._step(raw, evaluating=False)[0].loss)

@@ -1,7 +1,9 @@
 """A run that is killed while one best checkpoint takes another's place ends with the files of one that was not."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from utils import checkpoint, runlog
 from utils.checkpoint_io import WholeCheckpoints
+from utils.keep import LastCheckpoint
 from utils.metrics_file import read
 
 REAL = WholeCheckpoints.remove_checkpoint
@@ -28,7 +31,7 @@ def trained(make: Callable[..., Any], name: str, top: int, every: int | None, re
     run.config["checkpoint"] |= {"every_n_train_steps": every, "save_top_k": top}
     folder = runlog.folder(run.config) / "checkpoints"
     trainer = runlog.trainer(run.config, run.module)
-    start = str(checkpoint.find(folder / resume)) if folder.exists() else None
+    start = str(checkpoint.find(folder / resume)) if folder.exists() or resume else None
     trainer.fit(run.module, run.data, ckpt_path=start, weights_only=True)
     return trainer
 
@@ -94,14 +97,44 @@ def test_of_two_bests_that_a_kill_leaves_the_resumed_run_keeps_one(
     assert removal == replaced + 1
 
 
-def test_what_lies_ahead_of_a_resumed_run_stays_until_it_is_there(make: Callable[..., Any], place: Path) -> None:
+def test_what_lies_ahead_of_a_resumed_run_stays_until_it_is_there_and_for_good_if_it_is_better(
+    make: Callable[..., Any], place: Path
+) -> None:
     trained(make, "one", 1, 3, max_epochs=1, val_check_interval=2)
-    ahead = place / "checkpoints" / "step_000007-val_accuracy_0.999.ckpt"
-    ahead.write_bytes((place / "checkpoints" / "last.ckpt").read_bytes())
+    folder = place / "checkpoints"
+    worse, better = (folder / f"step_000007-val_accuracy_{value}.ckpt" for value in ("0.000", "0.999"))
+    (best,) = folder.glob("step_*.ckpt")
+    own = folder / best.name.replace(".ckpt", "-figure-3.ckpt")
+    for file in (worse, better, own):
+        file.write_bytes((folder / "last.ckpt").read_bytes())
     trained(make, "one", 1, 3, "last.ckpt", max_epochs=1, val_check_interval=2)
-    assert ahead.exists()
+    assert worse.exists()
     trained(make, "one", 1, 3, "last.ckpt", max_epochs=2, val_check_interval=2)
-    assert not ahead.exists()
+    assert not worse.exists()
+    assert better.exists()
+    assert own.exists()  # no name of ours
+
+
+def test_who_goes_back_to_an_older_best_finds_the_last_as_it_was(make: Callable[..., Any], place: Path) -> None:
+    trained(make, "one", 3, 2, max_epochs=2, val_check_interval=2)
+    folder = place / "checkpoints"
+    last = (folder / "last.ckpt").read_bytes()
+    older = min(folder.glob("step_*.ckpt"))
+    begin = SimpleNamespace(is_global_zero=True, ckpt_path=str(older))
+    LastCheckpoint(place, 2).on_fit_start(begin, None)  # type: ignore[arg-type]
+    assert (folder / "last.ckpt").read_bytes() == last
+    (folder / "last.ckpt").unlink()  # a run that was killed before it wrote one
+    LastCheckpoint(place, 2).on_fit_start(begin, None)  # type: ignore[arg-type]
+    assert (folder / "last.ckpt").read_bytes() == older.read_bytes()
+
+
+def test_a_run_goes_on_from_a_copy_where_its_folder_is_gone(make: Callable[..., Any], place: Path, tmp_path: Path) -> None:
+    trained(make, "one", 1, 3, max_epochs=1, val_check_interval=2)
+    copy = tmp_path / "copy.ckpt"
+    copy.write_bytes((place / "checkpoints" / "last.ckpt").read_bytes())
+    shutil.rmtree(place)
+    trained(make, "one", 1, 3, str(copy), max_epochs=2, val_check_interval=2)
+    assert (place / "checkpoints" / "last.ckpt").is_file()
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")

@@ -246,26 +246,29 @@ def test_reading_the_bar_moves_no_generator(make: Callable[..., Any], place: Pat
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "batches", "graphs"),
+    ("asked", "device", "batches", "how"),
     [
-        (True, "cuda", 10, True),
-        (True, "cpu", 10, False),
+        (True, "cuda", 10, (True, True)),
+        (True, "cpu", 10, (False, True)),
         (False, "cuda", 10**6, None),
-        ("auto", "cuda", runlog.WORTH, True),
+        ("auto", "cuda", runlog.WORTH, (True, False)),
         ("auto", "cuda", runlog.WORTH - 1, None),
         ("auto", "cpu", 10**6, None),
     ],
 )
 def test_what_is_compiled_and_how(
-    asked: Any, device: str, batches: int, graphs: bool | None, monkeypatch: pytest.MonkeyPatch
+    asked: Any, device: str, batches: int, how: tuple[bool, bool] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Auto: long runs on a GPU. A GPU replays graphs."""
+    """Auto: long runs on a GPU, of networks that are one graph, if the compiler can. A GPU replays graphs."""
     monkeypatch.setattr(runlog, "_accelerator", lambda name: device)
     config = composed(f"trainer.compile={asked}", "trainer.max_steps=-1", "trainer.max_epochs=2", "loader.batch_size=8")
-    trainer, found = SimpleNamespace(world_size=2), []
-    module = SimpleNamespace(compile_step=lambda graphs: found.append(graphs))
-    runlog.compile_step(config, module, windows=batches // 2 * 16 + 15, trainer=trainer)  # type: ignore[arg-type]
-    assert found == ([] if graphs is None else [graphs])
+    trainer = SimpleNamespace(world_size=2)
+    for one_graph in (True, False):
+        found: list[tuple[bool, bool]] = []
+        network = SimpleNamespace(backbone=SimpleNamespace(one_graph=one_graph))
+        module = SimpleNamespace(compile_step=lambda graphs, must, found=found: found.append((graphs, must)), network=network)
+        runlog.compile_step(config, module, windows=batches // 2 * 16 + 15, trainer=trainer)  # type: ignore[arg-type]
+        assert found == ([how] if how and (one_graph or asked is True) else [])
 
 
 @pytest.mark.parametrize(("accumulate", "graphs"), [(1, True), (2, False)])
@@ -276,6 +279,6 @@ def test_no_graphs_are_replayed_over_gradients_that_accumulate(
     monkeypatch.setattr(runlog, "_accelerator", lambda name: "cuda")
     config = composed("trainer.compile=true", f"trainer.accumulate_grad_batches={accumulate}")
     found: list[bool] = []
-    module = SimpleNamespace(compile_step=lambda graphs: found.append(graphs))
+    module = SimpleNamespace(compile_step=lambda graphs, must: found.append(graphs))
     runlog.compile_step(config, module, windows=1000, trainer=SimpleNamespace(world_size=1))  # type: ignore[arg-type]
     assert found == [graphs]

@@ -80,8 +80,9 @@ def _convolved_by_products(
 ):  # fmt: skip
     """The same of the tile m that begins at ``start``; of the tokens before it, ``BEFORE`` are fetched.
 
-    Earlier tokens are products with shifted unit matrices: that changes no bit, reads a token once, and the result has the layout
-    of the products that take it; from loads, all of it was computed twice. Backwards the sums of the weights' gradients leave no
+    Earlier tokens are products with shifted unit matrices: that changes no bit of finite numbers (one that is not spoils its tile
+    and the next), reads a token once, and the result has the layout of the products that take it; from loads, all of it was
+    computed twice. Backwards the sums of the weights' gradients leave no
     room for it: there loads are faster.
     """
     y = tl.load(BIAS + direction * width + feature).to(tl.float32)[None, :]
