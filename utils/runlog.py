@@ -152,9 +152,8 @@ WORTH = 2000
 def compile_step(config: Mapping[str, Any], module: Any, windows: int, trainer: pl.Trainer) -> None:
     """Compile a module's training step where ``trainer.compile`` says so, on a CUDA device with CUDA graphs.
 
-    ``auto`` does so for long runs on such a device, of networks that were seen to become one graph.
-    No graphs where gradients are accumulated: the next replay overwrites those of the batch before, and nothing says so
-    (pytorch/pytorch#96693, #169545).
+    ``auto`` does so for long runs on such a device, of networks that were seen to become one graph. No CUDA graphs where
+    gradients accumulate: a replay overwrites those of the batch before, and nothing says so (pytorch/pytorch#96693, #169545).
 
     Args:
         config: the run's config, plain builtins.

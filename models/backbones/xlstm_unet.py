@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.contracts import BACKBONES, Backbone, BackboneConfig
 from models.xlstm.block import CELL_EPS
-from models.xlstm.kernels import kernel, mistakes, settle
+from models.xlstm.kernels import KERNELS, kernel, mistakes, settle
 from models.xlstm.probe import Case
 from models.xlstm.settings import Activation, BiasInit, BlockSettings, BlockType
 from models.xlstm.slstm_kernels import settle_slstm
@@ -164,7 +164,7 @@ class XLSTMUNet(Backbone):
         self.pool = list(cfg.pool) if cfg.use_unet else []
         widths = cfg.widths
         kinds = kinds_of(cfg.block_type, cfg.block_mix, cfg.n_layers)
-        self.one_graph = BlockType.slstm not in kinds
+        self.one_graph = BlockType.slstm not in kinds and cfg.kernels in KERNELS and not cfg.gradient_checkpointing
 
         def stage(width: int) -> Stage:
             return Stage(

@@ -177,6 +177,12 @@ def test_an_lstm_of_one_layer_has_nothing_to_drop_between():
     assert LSTMBackbone(LSTMConfig(d_model=4, n_layers=1, dropout=0.5)).lstm.dropout == 0.0
 
 
+def test_what_was_not_seen_to_be_one_graph_is_not_called_so():
+    assert small().one_graph
+    assert not small(block_type="slstm").one_graph
+    assert not small(gradient_checkpointing=True).one_graph
+
+
 def test_it_says_which_kernels_run(monkeypatch):
     monkeypatch.setattr(kernels, "_settled", {})  # what a run in this process found
     assert small().describe() == "native: runs everywhere"

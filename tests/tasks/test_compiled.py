@@ -47,6 +47,7 @@ def test_a_step_is_one_graph_with_the_same_loss_and_gradients(experiment, spec, 
         return found
 
     plain = steps()
+    assert module.network.backbone.one_graph  # what trainer.compile=auto goes by
     module.compile_step(backend=graphs)
     for eager, compiled in zip(plain, steps(), strict=True):
         for a, b in zip(eager, compiled, strict=True):

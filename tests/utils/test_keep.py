@@ -146,7 +146,7 @@ def test_in_a_folder_that_was_moved_no_best_is_removed(make: Callable[..., Any],
     assert before <= {file.name for file in moved.glob("step_*.ckpt")}
 
 
-def test_the_best_of_an_earlier_version_s_checkpoint_are_known(make: Callable[..., Any], place: Path) -> None:
+def test_the_bests_are_saved_under_lightning_s_own_name_as_earlier_versions_did(make: Callable[..., Any], place: Path) -> None:
     trained(make, "one", 1, 3, max_epochs=1)
     names = torch.load(place / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
     assert any(name.startswith("ModelCheckpoint{") for name in names)

@@ -82,8 +82,7 @@ def _convolved_by_products(
 
     Earlier tokens are products with shifted unit matrices: that changes no bit of finite numbers (one that is not spoils its tile
     and the next), reads a token once, and the result has the layout of the products that take it; from loads, all of it was
-    computed twice. Backwards the sums of the weights' gradients leave no
-    room for it: there loads are faster.
+    computed twice. Backwards the sums of the weights' gradients leave no room for it: there loads are faster.
     """
     y = tl.load(BIAS + direction * width + feature).to(tl.float32)[None, :]
     earlier = start - BEFORE + tl.arange(0, BEFORE)
