@@ -11,6 +11,7 @@ from models.xlstm.kernels import kernel, nowhere
 from models.xlstm.layers import BlockDiagonal, CausalConv, Linears, Norm, small_init, wang_init
 from models.xlstm.lean import at_least_float32, gated_projection
 from models.xlstm.mlstm import MLSTMState, empty_state, mlstm_prefill, mlstm_step, suited
+from models.xlstm.projections import normed_projection
 from models.xlstm.settings import BlockSettings
 from models.xlstm.triton.available import FEATURES, takes_whole_blocks
 from utils.optim_params import no_decay
@@ -119,6 +120,11 @@ class MLSTMBlock(Block):
         c = self.conv(m)
         h = self.cell(*self._inputs(c, m)).unflatten(0, (-1, self.heads))
         return x + self.dropout(self._out(h, c, z))
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Tokens ``B T D`` that all directions share to what each adds to them, ``P B T D``, before dropout; the second direction
+        runs from the end. Only where :meth:`turns` allows."""
+        return self.down(self._inner(normed_projection(x, self.norm.weight, self.up.weight, self.norm.eps), turn=True))
 
     def _inner(self, up: Tensor, *, turn: bool) -> Tensor:
         """From m and z, ``P B T 2I``, to what the projection down takes, by our Triton kernels."""

@@ -1,6 +1,6 @@
 """Blocks in a row: one layer (block, norm, fusion of two directions) and a stage of layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.xlstm.block import Block, MLSTMBlock
 from models.xlstm.layers import Norm
+from models.xlstm.projections import joined_projection
 from models.xlstm.settings import BlockSettings, BlockType
 from models.xlstm.slstm_block import SLSTMBlock
 
@@ -64,10 +65,13 @@ class Stage(nn.Module):
         for first in range(0, len(self.blocks), self.per_fusion):
             layers = range(first, first + self.per_fusion)
             turn = len(self.fusions) > 0 and all(block.turns(x) for block in self._blocks()[first : layers.stop])
-            y = x.expand(2, *x.shape) if turn else torch.stack([x, x.flip(1)]) if self.fusions else x[None]
-            for j in layers:
-                y = self._layer(j, y, turn=turn)
-            y = self._fused(first // self.per_fusion, y, turned=turn)
+            if turn and len(layers) == 1:
+                y = self._kept_or_again(self._whole_layer, first, x)
+            else:
+                y = x.expand(2, *x.shape) if turn else torch.stack([x, x.flip(1)]) if self.fusions else x[None]
+                for j in layers:
+                    y = self._kept_or_again(self._plain_layer, j, y, turn=turn)
+                y = self._fused(first // self.per_fusion, y, turned=turn)
             x = x + y if self.residual else y
         return x
 
@@ -95,10 +99,17 @@ class Stage(nn.Module):
     def _blocks(self) -> list[Block]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def _layer(self, j: int, x: Tensor, *, turn: bool) -> Tensor:
+    def _kept_or_again(self, layer: Callable[..., Tensor], *args: Any, **told: bool) -> Tensor:
+        """A layer whose activations are kept for the backward pass, or computed again there."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(self._plain_layer, j, x, turn=turn, use_reentrant=False)  # type: ignore[return-value]
-        return self._plain_layer(j, x, turn=turn)
+            return checkpoint(layer, *args, use_reentrant=False, **told)  # type: ignore[return-value]
+        return layer(*args, **told)
+
+    def _whole_layer(self, j: int, x: Tensor) -> Tensor:
+        """Block, norm and fusion of tokens ``B T D`` where all of it is ours: both directions share their tokens until they part."""
+        block, norm, fusion = self.blocks[j], self.norms[j], self.fusions[j]
+        dropout = block.dropout.p if block.training else 0.0
+        return joined_projection(x, block.branch(x), dropout, norm.weight, fusion.weight, fusion.bias, norm.eps)
 
     def _plain_layer(self, j: int, x: Tensor, *, turn: bool) -> Tensor:
         block = self._blocks()[j]

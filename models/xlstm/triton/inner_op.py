@@ -135,7 +135,7 @@ def _backward(
     cell = cell_backward_calls((*x[:3], i, f), x[3], stats, x[4], (*grads, di, df), Cell(reversed_from, soft_cap, cell_eps))
     inner, sums = backward_calls(up, c, w, (dq, dk, dv, dpre), dc, dup, told)
     run_calls([*exits, *cell, *inner], up.device)
-    return dup, sums.sum(0), exit_sums.sum(0), dpre.sum((1, 3))
+    return dup, sums.sum(0), exit_sums.sum(0), dpre.sum(3).sum(1)  # two kernels: at once it is one, far slower
 
 
 @_backward.register_fake
@@ -162,8 +162,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Made) -> None:
 def _pull_back(ctx: Any, dy: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     if dy is None:
         return (None,) * 17
-    weights = Weights._make(ctx.saved_tensors[1:11])
-    dup, sums, exits, dbias = torch.ops.wavexlstm.mlstm_inner_backward(dy, *ctx.saved_tensors, *ctx.told)
+    kept = ctx.saved_tensors  # once: a checkpoint refuses to give them twice
+    weights = Weights._make(kept[1:11])
+    dup, sums, exits, dbias = torch.ops.wavexlstm.mlstm_inner_backward(dy, *kept, *ctx.told)
     S, gates = weights.q.shape[-1], weights.gate_bias.shape[1]
     q, k, gate_c, v, gate_m, conv, bias = sums.split([S, S, gates, S, gates, weights.conv.shape[1], 1], -1)
     blocks = (one.reshape_as(like) for one, like in zip((q, k, v), weights[2:5], strict=True))
