@@ -181,7 +181,7 @@ class MLSTMBlock(Block):
         P = len(self.gate_weight)
         wide = self.gate_weight.view(P, 2 * self.heads, 3, -1, self.q.block)
         by_q, by_k, by_v = (
-            torch.einsum("pgno,pnoi->pgni", wide[:, :, j], part.weight).reshape(P, -1, self.inner)
+            (wide[:, :, j, :, :, None] * part.weight[:, None]).sum(-2).view(P, -1, self.inner)  # too small for matrix products
             for j, part in enumerate((self.q, self.k, self.v))
         )
         return by_q + by_k, by_v

@@ -54,7 +54,8 @@ def mlstm_inner(
         ``P B T I`` in the dtype of ``up``.
     """
     told = (heads, reversed_from, soft_cap, cell_eps, norm_eps, recompute)
-    return torch.ops.wavexlstm.mlstm_inner(up.contiguous(), *weights, *told)[0]
+    laid_out = (x.contiguous() for x in (up, *weights))  # here, where the compiler makes it part of what computed them
+    return torch.ops.wavexlstm.mlstm_inner(*laid_out, *told)[0]
 
 
 def _by_heads(x: Tensor, heads: int) -> Tensor:
@@ -86,8 +87,8 @@ def _forward(
     gate_bias: Tensor, gain: Tensor, skip: Tensor, heads: int, reversed_from: int, soft_cap: float | None,
     cell_eps: float, norm_eps: float, recompute: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """What the block passes to its last projection, and what its backward pass wants again."""
-    w = Weights._make(x.contiguous() for x in (conv, conv_bias, q, k, v, gate_c, gate_m, gate_bias, gain, skip))
+    """What the block passes to its last projection, and what its backward pass wants again; all tensors without gaps."""
+    w = Weights(conv, conv_bias, q, k, v, gate_c, gate_m, gate_bias, gain, skip)
     told = Inner(heads, reversed_from, norm_eps)
     y, h = _empty(up, 2)
     c, query, key, value, shares = _entered(up, w, told)
@@ -123,7 +124,7 @@ def _backward(
 
     c, q, k and v are computed again where they are None.
     """
-    w = Weights._make(x.contiguous() for x in (conv, conv_bias, q, k, v, gate_c, gate_m, gate_bias, gain, skip))
+    w = Weights(conv, conv_bias, q, k, v, gate_c, gate_m, gate_bias, gain, skip)
     told, dup, dpre = Inner(heads, reversed_from, norm_eps), torch.empty_like(up), torch.empty_like(pre)
     if c is None or query is None or key is None or value is None:
         c, query, key, value, _ = _entered(up, w, told)
