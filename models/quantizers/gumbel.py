@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from models.contracts import QUANTIZERS, Codes, Quantizer
 from models.quantizers.codebook import CodebookConfig
-from models.quantizers.statistics import perplexity, shares, straight_through
+from models.quantizers.statistics import perplexity, shares, shares_of_sums, straight_through
+from models.xlstm.triton.available import WIDEST_CODEBOOK, why_not
 from utils.errors import demand
 from utils.optim_params import no_decay
 
@@ -43,7 +44,7 @@ class Gumbel(Quantizer):
 
     Initialised as wav2vec 2.0 is: code vectors uniform in [0, 1), logit weights N(0, 1), bias 0. The penalty is the diversity
     loss (G·V − perplexity) / (G·V). Statistics are sums over all ranks in training, of this rank alone in evaluation.
-    Gumbel noise comes from the device's default generator.
+    Gumbel noise comes from the device's default generator, on a GPU with our Triton kernels (``fast``) by way of a seed a call.
 
     Args:
         cfg: groups, codes, width, temperature.
@@ -57,6 +58,7 @@ class Gumbel(Quantizer):
         self.cfg = cfg
         self.groups, self.codes, self.d_out = cfg.groups, cfg.codes, cfg.width
         self.scale = d_in**-0.5 if cfg.scale_logits_in_quantization else 1.0
+        self.fast = cfg.codes <= WIDEST_CODEBOOK and why_not() is None
         self.to_logits = nn.Linear(d_in, cfg.groups * cfg.codes)
         self.vectors = no_decay(nn.Parameter(torch.empty(cfg.groups, cfg.codes, cfg.width // cfg.groups)))
         self.register_buffer("temperature", torch.tensor(cfg.temperature_start))
@@ -66,15 +68,8 @@ class Gumbel(Quantizer):
 
     def forward(self, features: Tensor, where: Tensor) -> Codes:
         """See :meth:`Quantizer.forward`."""
-        logits = self.to_logits(features).float().unflatten(-1, (self.groups, self.codes)) * self.scale
-        if self.training:
-            gumbel = -torch.empty_like(logits).exponential_().log()
-            choice = ((logits + gumbel) / self.temperature).softmax(-1)
-        else:
-            choice = logits.softmax(-1)
-        indices = choice.argmax(-1)
-        vectors = straight_through(choice.flatten(0, 1), self.vectors.float(), indices.flatten(0, 1))
-        soft, hard, _ = shares(logits.softmax(-1), indices, where, reduce=self.training)
+        logits = self.to_logits(features).unflatten(-1, (self.groups, self.codes))
+        vectors, indices, soft, hard = (self._by_kernels if self.fast and logits.is_cuda else self._natively)(logits, where)
         even = perplexity(soft)
         size = self.groups * self.codes
         return Codes(
@@ -84,6 +79,29 @@ class Gumbel(Quantizer):
             hard_perplexity=perplexity(hard),
             penalty=(size - even) / size,
         )
+
+    def _by_kernels(self, logits: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What :meth:`_natively` gives, with logits read once a way."""
+        from models.quantizers.gumbel_op import chosen_codes  # only where there is Triton
+
+        weight, temperature = where.flatten().float(), self.temperature if self.training else torch.ones_like(self.temperature)
+        told = {"scale": self.scale, "noisy": self.training}
+        vectors, indices, *sums = chosen_codes(logits.flatten(0, 1), self.vectors, weight, temperature, **told)
+        soft, hard, _ = shares_of_sums(*sums, weight.sum(), reduce=self.training)
+        return vectors, indices.unflatten(0, where.shape), soft, hard
+
+    def _natively(self, logits: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Vectors, codes ``B M G``, and shares of soft and of chosen codes."""
+        logits = logits.float() * self.scale
+        if self.training:
+            gumbel = -torch.empty_like(logits).exponential_().log()
+            choice = ((logits + gumbel) / self.temperature).softmax(-1)
+        else:
+            choice = logits.softmax(-1)
+        indices = choice.argmax(-1)
+        vectors = straight_through(choice.flatten(0, 1), self.vectors.float(), indices.flatten(0, 1))
+        soft, hard, _ = shares(logits.softmax(-1), indices, where, reduce=self.training)
+        return vectors, indices, soft, hard
 
     def codebook(self) -> Tensor:
         """``G V width/G``."""

@@ -37,11 +37,22 @@ def shares(soft: Tensor, indices: Tensor, where: Tensor, *, reduce: bool) -> tup
         soft_sum = weight @ soft.float().flatten(0, 1).flatten(1)
     number = indices.flatten(0, 1) + torch.arange(groups, device=indices.device) * codes
     hard_sum = weight.new_zeros(groups * codes).scatter_add(0, number.flatten(), weight.repeat_interleave(groups))
-    sums = torch.cat([soft_sum, hard_sum, weight.sum()[None]])
+    return shares_of_sums(soft_sum.view(groups, codes), hard_sum.view(groups, codes), weight.sum(), reduce=reduce)
+
+
+def shares_of_sums(soft: Tensor, hard: Tensor, count: Tensor, *, reduce: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """What :func:`shares` gives, from sums over positions.
+
+    Args:
+        soft, hard: sums of soft distributions and of chosen codes, ``G V``.
+        count: number of positions, scalar.
+        reduce: as there.
+    """
+    sums = torch.cat([soft.flatten(), hard.flatten(), count[None]])
     if reduce:
         sums = all_reduce_sum(sums)
     count = sums[-1]
-    soft_share, hard_share = (sums[:-1] / count.clamp_min(1.0)).view(2, groups, codes)
+    soft_share, hard_share = (sums[:-1] / count.clamp_min(1.0)).view(2, *soft.shape)
     return soft_share, hard_share.detach(), count.detach()
 
 
@@ -59,12 +70,15 @@ class _StraightThrough(torch.autograd.Function):
         codebook, indices = ctx.saved_tensors
         grad = grads[0].transpose(0, 1)  # G N d
         to_soft = (grad @ codebook.transpose(1, 2)).transpose(0, 1)
-        hard = F.one_hot(indices.t(), codebook.shape[1]).to(grad.dtype)  # a matmul, since scattered sums are not reproducible
-        return to_soft, _over_tokens(hard, grad), None
+        return to_soft, of_codes(indices, grad, codebook.shape[1]), None
 
 
-def _over_tokens(hard: Tensor, grad: Tensor) -> Tensor:
-    """hardᵀ · grad, ``G V d`` of ``G N V`` and ``G N d``; on a GPU in slices of tokens, see :func:`utils.slices.slices`."""
+def of_codes(indices: Tensor, grad: Tensor, codes: int) -> Tensor:
+    """Gradients ``G N d`` of chosen codes ``N G``, added up by code: ``G V d``.
+
+    A matrix product, since scattered sums are not reproducible; on a GPU in slices of tokens, see :func:`utils.slices.slices`.
+    """
+    hard = F.one_hot(indices.t(), codes).to(grad.dtype)
     parts = slices(hard, hard.shape[1])
     hard, grad = (x.unflatten(1, (parts, -1)) for x in (hard, grad))
     return (hard.transpose(2, 3) @ grad).sum(1)

@@ -20,6 +20,9 @@ BEFORE = 16
 WIDEST_SLSTM = {torch.bfloat16: 128, torch.float16: 128, torch.float32: 64}
 """Features of the widest sLSTM head: a program holds 4 · D · D numbers, 128 KiB at 128 in 16 bits, 64 KiB at 64 in float32."""
 
+WIDEST_CODEBOOK = 2048
+"""Codes of a group, at most, in the Gumbel quantizer's kernels: a program holds all logits of a token."""
+
 
 def interpreted() -> bool:
     """Whether Triton's interpreter runs the kernels on the CPU (``TRITON_INTERPRET=1``): slow, for checking."""

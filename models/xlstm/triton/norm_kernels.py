@@ -96,7 +96,7 @@ def joined_norm_forward(
     """
     row, there = _tokens(rows, BR)
     column = tl.arange(0, DQ)
-    seed = 0
+    seed = tl.full((), 0, tl.int64)
     if DROP:
         seed = tl.load(SEED)
     x = ()
@@ -138,7 +138,7 @@ def joined_norm_backward(
     """Gradients of x, ``rows D``, and of every direction's branch before its dropout, ``P rows D``."""
     row, there = _tokens(rows, BR)
     column = tl.arange(0, DQ)
-    seed = 0
+    seed = tl.full((), 0, tl.int64)
     if DROP:
         seed = tl.load(SEED)
     none, dx = tl.zeros((BR, DQ), tl.float32), ()
