@@ -65,9 +65,7 @@ def gumbel(
 
 
 @gumbel.register_fake
-def _(
-    logits: Tensor, weight: Tensor, temperature: Tensor, seed: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(logits: Tensor, weight: Tensor, temperature: Tensor, seed: Tensor | None, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     N, G, V = logits.shape
     wide = {"dtype": torch.float32}
     return logits.new_empty(N, G, dtype=torch.int64), logits.new_empty(2, G, V, **wide), logits.new_empty(2, N, G, **wide)
@@ -112,8 +110,7 @@ def chosen_codes(
         gradient too, sums of chosen codes ``G V``).
     """
     seed = torch.randint(2**31, (1,), device=logits.device) if noisy else None
-    found = _ChosenCodes.apply(logits, vectors, weight, temperature, seed, scale)
-    return found  # pyright: ignore[reportReturnType]
+    return _ChosenCodes.apply(logits, vectors, weight, temperature, seed, scale)  # pyright: ignore[reportReturnType]
 
 
 class _ChosenCodes(torch.autograd.Function):

@@ -34,9 +34,7 @@ def normed_projection(x: Tensor, gain: Tensor, weight: Tensor, eps: float) -> Te
         return _NormedProjection.apply(x, gain, weight, eps, dtype)  # pyright: ignore[reportReturnType]
 
 
-def joined_projection(
-    x: Tensor, out: Tensor, dropout: float, gain: Tensor, weight: Tensor, bias: Tensor, eps: float
-) -> Tensor:
+def joined_projection(x: Tensor, out: Tensor, dropout: float, gain: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """W [gain_1 · norm(x + dropout(out_1)), gain_2 · norm(x + dropout(out_2)), …] + b: residual, norm and fusion of directions.
 
     Args:

@@ -106,7 +106,7 @@ class Stage(nn.Module):
         return layer(*args, **told)
 
     def _whole_layer(self, j: int, x: Tensor) -> Tensor:
-        """Block, norm and fusion of tokens ``B T D`` where all of it is ours: both directions share their tokens until they part."""
+        """Block, norm and fusion of tokens ``B T D`` where all of it is ours: both directions read the same tokens."""
         block, norm, fusion = self.blocks[j], self.norms[j], self.fusions[j]
         dropout = block.dropout.p if block.training else 0.0
         return joined_projection(x, block.branch(x), dropout, norm.weight, fusion.weight, fusion.bias, norm.eps)

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.xlstm.triton.available import why_not
 from tasks.contracts import LOSSES, Choice, CodeLoss
 from utils.errors import demand
 from utils.rng import Draw
+
+WIDEST, MOST = 256, 255
+"""Features of the vectors, and negatives of a position, with which our kernels do: vectors stay on chip, counts are bytes."""
 
 
 class Negatives(str, Enum):
@@ -47,12 +51,14 @@ class InfoNCE(CodeLoss):
 
     Negatives are drawn uniformly, with replacement, never the position itself; one that carries the position's own code is
     left out (scored −∞). Similarities are one product of all positions with all targets of the trace, from which the logits
-    are gathered: negatives are never materialised as vectors. Computed in float32 whatever the autocast.
+    are gathered: negatives are never materialised as vectors. Computed in float32 whatever the autocast; on a GPU, vectors in
+    half precision are multiplied as they are, which is exact, and added up in float32 by our Triton kernels.
     """
 
     def __init__(self, cfg: InfoNCEConfig) -> None:
         super().__init__()
         self.cfg = cfg
+        self.has_kernels = why_not() is None
 
     def forward(self, context: Tensor, target: Tensor, codes: Tensor | None, scored: Tensor, draw: Draw) -> Choice:
         """See :meth:`CodeLoss.forward`.
@@ -62,16 +68,37 @@ class InfoNCE(CodeLoss):
         scored positions have no negatives and are not scored.
         """
         scored = scored & (scored.sum(1, keepdim=True) >= 2)
+        loss, hits = (self._by_kernels if self._fast(context, target) else self._natively)(context, target, codes, scored, draw)
+        hits = hits & scored
+        count = scored.sum().float()
+        mean = torch.where(scored, loss, 0.0).sum() / count.clamp_min(1.0)
+        return Choice(mean, hits.sum() / count.clamp_min(1.0), count, hits, scored)
+
+    def _fast(self, context: Tensor, target: Tensor) -> bool:
+        """Whether our Triton kernels compute it: half precision, whose products they add up in float32."""
+        half = context.dtype is target.dtype and context.dtype in (torch.bfloat16, torch.float16)
+        fits = context.shape[-1] <= WIDEST and self.cfg.count <= MOST and self.cfg.negatives is Negatives.trace
+        return context.is_cuda and half and fits and self.has_kernels
+
+    def _by_kernels(
+        self, context: Tensor, target: Tensor, codes: Tensor | None, scored: Tensor, draw: Draw
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`_natively` gives."""
+        from tasks.losses.info_nce_op import losses  # only where there is Triton
+
+        return losses(context, target, codes, _other_positions(scored, self.cfg.count, draw), self.cfg.temperature)
+
+    def _natively(
+        self, context: Tensor, target: Tensor, codes: Tensor | None, scored: Tensor, draw: Draw
+    ) -> tuple[Tensor, Tensor]:
+        """Loss of every position, and which are hits."""
         with torch.autocast(context.device.type, enabled=False):
             context = F.normalize(context.float(), dim=-1)
             target = F.normalize(target.float(), dim=-1)
             own, wrong, same = self._logits(context, target, codes, scored, draw)
             logits = torch.cat([own[..., None], wrong.masked_fill(same, -torch.inf)], dim=-1)
             loss = torch.logsumexp(logits, dim=-1) - own
-        hits = (own > wrong.amax(-1)) & ~same.any(-1) & scored
-        count = scored.sum().float()
-        mean = torch.where(scored, loss, 0.0).sum() / count.clamp_min(1.0)
-        return Choice(mean, hits.sum() / count.clamp_min(1.0), count, hits, scored)
+        return loss, (own > wrong.amax(-1)) & ~same.any(-1)
 
     def _logits(
         self, context: Tensor, target: Tensor, codes: Tensor | None, scored: Tensor, draw: Draw

@@ -170,7 +170,8 @@ def _pull_back(ctx: Any, dy: Tensor | None, *_: Tensor | None) -> tuple[Tensor |
     q, k, gate_c, v, gate_m, conv, bias = sums.split([S, S, gates, S, gates, weights.conv.shape[1], 1], -1)
     blocks = (one.reshape_as(like) for one, like in zip((q, k, v), weights[2:5], strict=True))
     found = (conv.mT, bias.squeeze(-1), *blocks, gate_c.mT, gate_m.mT, dbias, exits[:, 0], exits[:, 1])
-    return dup, *(one.to(like.dtype) for one, like in zip(found, weights, strict=True)), *((None,) * 6)
+    # without gaps, or autograd would copy each of them into a tensor that lies as its weight does
+    return dup, *(one.to(like.dtype).contiguous() for one, like in zip(found, weights, strict=True)), *((None,) * 6)
 
 
 _forward.register_autograd(_pull_back, setup_context=_keep)

@@ -41,7 +41,9 @@ def joined_norm_calls(
     drop = seed is not None
     args = (x, out, seed if drop else x, z, scale, rows, eps, *_dropping(dropout))
     return [
-        Call(joined_norm_forward, triton.cdiv(rows, sizes["BR"]), args, {"P": len(out), "DROP": drop, "num_warps": WARPS, **sizes})
+        Call(
+            joined_norm_forward, triton.cdiv(rows, sizes["BR"]), args, {"P": len(out), "DROP": drop, "num_warps": WARPS, **sizes}
+        )
     ]
 
 
@@ -123,8 +125,6 @@ def joined_norm_grad(
 
 
 @joined_norm_grad.register_fake
-def _(
-    dz: Tensor, z: Tensor, scale: Tensor, seed: Tensor | None, dropout: float, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def _(dz: Tensor, z: Tensor, scale: Tensor, seed: Tensor | None, dropout: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     P, D = len(scale), z.shape[-1] // len(scale)
     return z.new_empty(*z.shape[:-1], D, dtype=dtype), z.new_empty(P, *z.shape[:-1], D)

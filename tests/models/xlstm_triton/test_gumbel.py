@@ -19,7 +19,9 @@ def test_it_is_the_native_quantizer_but_for_noise(groups, codes, shape):
         vectors, indices, soft, hard = way(logits, where)
         torch.manual_seed(1)
         pulled = (vectors * torch.randn(vectors.shape)).sum() + (soft * torch.randn(soft.shape)).sum()
-        found.append((vectors, indices, soft, hard, *torch.autograd.grad(pulled, [native.vectors, *native.to_logits.parameters()])))
+        found.append(
+            (vectors, indices, soft, hard, *torch.autograd.grad(pulled, [native.vectors, *native.to_logits.parameters()]))
+        )
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-6)
 
@@ -76,7 +78,7 @@ def test_a_bent_gradient_reaches_logits_and_vectors_once():
     """Straight through: vectors are exactly the codebook's, the gradient is that of Σ soft · vectors."""
     torch.manual_seed(0)
     logits, vectors = torch.randn(11, 2, 7, requires_grad=True), torch.randn(2, 7, 3, requires_grad=True)
-    out, chosen, soft, _ = chosen_codes(logits, vectors, torch.ones(11), torch.tensor(1.0), scale=0.5, noisy=False)
+    out, chosen, *_ = chosen_codes(logits, vectors, torch.ones(11), torch.tensor(1.0), scale=0.5, noisy=False)
     pull = torch.randn(out.shape)
     got = torch.autograd.grad(out, [logits, vectors], pull)
     choice = (0.5 * logits.detach()).requires_grad_()
