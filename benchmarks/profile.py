@@ -24,7 +24,7 @@ from utils import cli
 from utils.errors import demand
 
 KINDS = (
-    ("mLSTM cell", r"forward_scan|query_scan|key_value_scan|gates_(for|back)ward|mlstm_chunkwise|^_Attention"),
+    ("mLSTM cell", r"(forward|state)_scan|chunk_gradients|gates_(for|back)ward|mlstm_chunkwise|^_Attention"),
     ("sLSTM cell", r"slstm"),
     ("attention", r"flash|fmha|attention"),
     ("optimizer, clipping", r"multi_tensor|FusedAdam|_fused_adam|foreach|lpnorm"),

@@ -1,15 +1,15 @@
-"""Each mLSTM kernel alone on a GPU, by tile, warps, stages and chunk: what to write into models/xlstm/triton/launch.py.
+"""Each mLSTM kernel alone on a GPU, by tile, warps, stages and registers: what to write into models/xlstm/triton/launch.py.
 
-    python -m benchmarks.tune_cell [--shapes 64x1024 96x1024 128x256 256x64] [--rows 512] [--top 4] [--repeats 20]
+    python -m benchmarks.tune_cell [--shapes 64x1024 96x1024 128x256 256x64] [--rows 512] [--top 4] [--repeats 20] [--chunk 64]
 
 Bfloat16, natural layout ``P B T H D``, two directions. For every kernel the launch that is in use, then the fastest others;
-tiles that do not fit the shared memory are left out. Compiling takes most of the time, one or two minutes a shape: name one
-shape a call where time is short. ``GB/s`` counts what the kernel must move once.
+tiles that do not fit the shared memory are left out. A kernel's tiles are tried beside any of the others', so there are no more
+launches than the longest list has tiles. ``GB/s`` counts what the kernel must move once.
 """
 
 import argparse
 import statistics
-from itertools import product
+from itertools import product, zip_longest
 
 import torch
 import triton
@@ -28,8 +28,16 @@ from models.xlstm.triton.launch import (
 )
 from models.xlstm.triton.op import run_calls
 
-PASSES = {"forward_scan": 4, "query_scan": 6, "key_value_scan": 6, "gates_forward": 0, "gates_backward": 0}
-"""Passes over q of every kernel: operands read and results written."""
+KERNELS = {"forward_scan": "forward", "state_scan": "scan", "chunk_gradients": "gradients"}
+"""Kernels that have a tile, by the name of their field in a launch."""
+GATES = ("gates_forward", "gates_backward")
+
+
+def passes(name: str, width: int, tokens: int, chunk: int) -> float:
+    """Passes over q of a kernel: operands read and results written, states at the borders of chunks included."""
+    chunks = -(-tokens // chunk)
+    states = 2 * (chunks - 1) * width / tokens
+    return {"forward_scan": 4, "state_scan": 5 + states, "chunk_gradients": 7 + (chunks == 1) + states}.get(name, 0)
 
 
 def milliseconds(call: Call, repeats: int) -> float:
@@ -47,13 +55,16 @@ def milliseconds(call: Call, repeats: int) -> float:
     return statistics.median(times)
 
 
-def launches(width: int, tokens: int) -> list[Launch]:
-    """All that might be worth trying; every scan with the same tile."""
-    widths = [w for w in (32, 64, 128, 256) if w <= padded(width)] or [padded(width)]
-    tiles = [
-        Tile(w, warps, stages, L) for w, warps, stages, L in product(widths, (4, 8), (1, 2), (32, 64)) if tokens >= L or L == 32
-    ]
-    return [Launch(tile, tile, tile) for tile in tiles]
+def launches(width: int, chunk: int) -> list[Launch]:
+    """All that might be worth trying, every kernel's tiles side by side."""
+    widths = [w for w in (32, 64) if w <= padded(width)] or [padded(width)]
+    wide = [w for w in (*widths, 128) if w <= padded(width)]
+    forward = [Tile(w, 4, stages) for w, stages in product(widths, (1, 2, 3))]
+    scan = [Tile(w, 4, stages, chunk) for w, stages in product(widths, (2, 3, 4))]
+    four = [Tile(w, 4, 1, chunk, registers) for w, registers in product(wide, (None, 128, 168))]
+    gradients = four + [Tile(w, 8, 1, chunk) for w in wide if w >= 64]
+    sides = zip_longest(forward, scan, gradients)
+    return [Launch(a or forward[0], b or scan[0], c or gradients[0]) for a, b, c in sides]
 
 
 def tensors(width: int, tokens: int, rows: int) -> dict[str, torch.Tensor]:
@@ -95,22 +106,27 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--top", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--chunk", type=int, default=64, choices=[16, 32, 64])
     args = parser.parse_args()
-    print(f"Triton {triton.__version__}, {torch.cuda.get_device_name()}, {args.rows} rows")
+    print(f"Triton {triton.__version__}, {torch.cuda.get_device_name()}, {args.rows} rows, others' chunks {args.chunk}")
     for shape in args.shapes:
         width, tokens = map(int, shape.split("x"))
         x = tensors(width, tokens, args.rows)
         used = launch_for(width, tokens, torch.bfloat16)
-        results = [(launch, tried(x, launch, args.repeats)) for launch in [used, *launches(width, tokens)]]
+        in_use, others = tried(x, used, args.repeats), {name: {} for name in KERNELS}
+        for launch in launches(width, args.chunk):
+            for name, t in tried(x, launch, args.repeats).items():
+                if name in KERNELS:
+                    others[name].setdefault(getattr(launch, KERNELS[name]), t)
         print(f"\n{shape}", flush=True)
-        for name, passes in PASSES.items():
-            ranked = sorted(((t[name], launch) for launch, t in results[1:] if name in t), key=lambda pair: pair[0])
-            moved = passes * x["q"].numel() * 2
-            lines = [("in use", results[0][1].get(name, float("nan")), used)]
-            lines += [("", t, launch) for t, launch in ranked[: args.top if passes else 0]]
-            for label, t, launch in lines:
-                tile = {"forward_scan": launch.forward, "query_scan": launch.query}.get(name, launch.key_value)
-                print(f"  {name:16}{label:8}{t:8.3f} ms {moved / t / 1e6 if passes else 0:7.0f} GB/s   {tile if passes else ''}")
+        for name in GATES:
+            print(f"  {name:16}in use  {in_use[name]:8.3f} ms")
+        for name, field in KERNELS.items():
+            lines = [("in use", getattr(used, field), in_use.get(name, float("nan")))]
+            lines += [("", tile, t) for tile, t in sorted(others[name].items(), key=lambda pair: pair[1])[: args.top]]
+            for label, tile, t in lines if name in in_use or others[name] else ():
+                rate = passes(name, width, tokens, tile.chunk) * x["q"].numel() * 2 / t / 1e6
+                print(f"  {name:16}{label:8}{t:8.3f} ms {rate:7.0f} GB/s   {tile}")
 
 
 if __name__ == "__main__":

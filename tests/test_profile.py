@@ -11,7 +11,7 @@ SMALL = ("encoder.width=8", "model.d_model=16", "model.n_layers=1", "loss.count=
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("key_value_scan", "mLSTM cell"),
+        ("chunk_gradients", "mLSTM cell"),
         ("slstm_backward", "sLSTM cell"),
         ("nvjet_tst_128x64_64x10_2x1_v_bz_TNT", "matrix products"),
         ("void cutlass::Kernel2<cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16>", "matrix products"),
@@ -27,7 +27,7 @@ def test_a_kernel_finds_its_kind(name, kind):
 
 
 def test_kinds_add_up_and_what_no_kernel_took_is_idle():
-    kernels = [Kernel("query_scan", 4, 3.0), Kernel("forward_scan", 4, 2.0), Kernel("nvjet_a", 10, 1.0)]
+    kernels = [Kernel("state_scan", 4, 3.0), Kernel("forward_scan", 4, 2.0), Kernel("nvjet_a", 10, 1.0)]
     assert [(k.name, k.calls, k.ms) for k in by_kind(kernels)] == [("mLSTM cell", 8, 5.0), ("matrix products", 10, 1.0)]
     rows = [row.split() for row in table(kernels, 10.0, 2, "cuda").splitlines()]
     assert ["idle", "0", "4.000", "40.0%"] in rows

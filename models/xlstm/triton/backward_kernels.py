@@ -1,23 +1,23 @@
-"""The mLSTM backward on the GPU: dq by a scan forwards, dk and dv by a scan backwards; nothing of the memory is ever stored.
+"""The mLSTM backward on the GPU: two light scans keep the state at every border between chunks, then all chunks work at once.
 
-Why two scans and not one over stored memories: a stored memory of D × D a chunk of L tokens weighs D/L of a pass over q, so at
-D = L = 64 storing saves two passes of sixteen and training holds a quarter more; wider heads lose by it. dk and dv are tiles of
-one launch: as programs side by side they share reads in the cache.
-Both scans recompute the decays; products of the normaliser are part of them, so all gradients are exact. In true quantities,
-with below = max(|n · q|, exp(−m)) + eps and h = Σ_s (q · k_s) w_ts v_s / below:
+``state_scan`` goes over the chunks in sequence, forwards with the memory C, backwards with its gradient: one product a chunk,
+so the memory's bandwidth bounds it. ``chunk_gradients`` starts from what both left at the borders of its chunk and makes dq, dk
+and dv there; no chunk waits for another, so a multiprocessor has enough to do while products wait for each other. A state of
+D × D a chunk of L tokens weighs D/L of a pass over q, written once and read once; a scan that holds it on chip instead is bound
+by the latency of seven products a chunk. Decays and products of the normaliser are computed again, so all gradients are exact.
+In true quantities, with below = max(|n · q|, exp(−m)) + eps and h = Σ_s (q · k_s) w_ts v_s / below:
 
     pull_t = −dh_t · h_t,  ds_t = pull_t · sign(n · q) / below_t  where the sum decided the normaliser, else 0,
     P_ts = (dh_t · v_s / below_t + ds_t) w_ts,
     dq_t = Σ_{s≤t} P_ts k_s,  dk_s = Σ_{t≥s} P_ts q_t,  dv_s = Σ_{t≥s} (q_t · k_s) w_ts dh_t / below_t.
 
-A program owns a row, or a tile of its keys (dq, dk) or values (dv) where a memory of D × D does not fit the registers.
-
-With 16-bit operands the memory after every chunk goes from the first scan to the second (``KEPT``), for one number a chunk: what
-passes it by, from tokens before to tokens behind, see :func:`gates_backward`.
+States lie transposed, values × keys, ``R borders D D`` in the dtype of the operands, n and its gradient ``R borders D`` in
+float32; border c is behind chunk c, and there is none behind the last.
 """
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0915, PLR0917 - Triton reads annotations as its own types; kernels are flat
-# Triton's reductions are declared to return tuples as well:
-# pyright: reportOperatorIssue=false
+# ruff: noqa: ANN001, ANN201, ANN202, C901, PLR0912, PLR0913, PLR0915, PLR0917 - Triton reads annotations as its own types;
+# a kernel is flat, and its branches are taken when it is compiled
+# Triton's reductions are declared to return tuples as well, its ranges not to be iterated over:
+# pyright: reportOperatorIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
 
 import triton
 import triton.language as tl
@@ -28,184 +28,232 @@ from models.xlstm.triton.parts import (
     WRITE,
     about,
     base,
-    behind,
     decays,
     decays_back,
     ends,
+    entry,
     gradient,
     line,
     put,
-    row_products,
     stride,
     tile,
 )
 
 
 @triton.jit
-def query_scan(
-    Q, K, V, H, DH, DQ, stats, pull_of, rho, memories, sums, sq, sk, sv, sh, sdh, sdq, inner, heads, rows, tokens, reversed_from,
-    D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
-    KEPT: tl.constexpr, EVEN: tl.constexpr, DOT: tl.constexpr,
-):  # fmt: skip
-    """dq, and of every token pull (``R T'``) and ρ_t = q_t · dq_t (``tiles R T'``), which the kernels after this one need.
+def _pulled(
+    DH, H, t, step_dh, step_h, tokens, D: tl.constexpr, BD: tl.constexpr, BP: tl.constexpr, L: tl.constexpr, EVEN: tl.constexpr
+):
+    """pull of tokens, BP features at a time."""
+    pull = tl.zeros((L,), tl.float32)
+    for first in tl.static_range(0, BD, BP):
+        feature = first + tl.arange(0, BP)
+        dh = tile(DH, t, step_dh, tokens, feature, D, D % BP == 0, EVEN)
+        h = tile(H, t, step_h, tokens, feature, D, D % BP == 0, EVEN)
+        pull -= tl.sum(dh.to(tl.float32) * h.to(tl.float32), 1)
+    return pull
 
-    The memory is held transposed, values × a tile of keys,
-    and is left so behind every chunk (``R chunks D D``), its normaliser beside it (``R chunks D``).
-    """
-    part, row = tl.program_id(0) % TILES, tl.program_id(0) // TILES
+
+@triton.jit
+def _keep_state(
+    states, sums, C, n, c, row, tokens, value, key, D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, L: tl.constexpr
+):
+    """Write what stands at border c: a tile of keys."""
+    borders = tl.cdiv(tokens, L) - 1
+    put(entry(states, row, borders, c, D * D), C, value, D, D, key, D, D % BK == 0, BD == D)
+    tl.store(entry(sums, row, borders, c, D) + key, n, mask=key < D)
+
+
+@triton.jit
+def _memories(
+    K, V, stats, memories, sums, sk, sv, part, row, inner, heads, tokens, reversed_from,
+    D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, L: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """C and n at every border, times exp(−m) there. The last chunk adds to none, and all others are full."""
     K += base(row, sk, inner, heads, tokens, reversed_from)
     V += base(row, sv, inner, heads, tokens, reversed_from)
-    H += base(row, sh, inner, heads, tokens, reversed_from)
-    DH += base(row, sdh, inner, heads, tokens, reversed_from)
-    Q += base(row, sq, inner, heads, tokens, reversed_from)
-    step_q = stride(row, sq, inner, heads, reversed_from)
-    DQ += base(row, sdq, inner, heads, tokens, reversed_from)
-    step_k = stride(row, sk, inner, heads, reversed_from)
-    step_v = stride(row, sv, inner, heads, reversed_from)
-    step_h = stride(row, sh, inner, heads, reversed_from)
-    step_dh = stride(row, sdh, inner, heads, reversed_from)
-    step_dq = stride(row, sdq, inner, heads, reversed_from)
+    step_k, step_v = stride(row, sk, inner, heads, reversed_from), stride(row, sv, inner, heads, reversed_from)
     value, key, in_chunk = tl.arange(0, BD), part * BK + tl.arange(0, BK), tl.arange(0, L)
     C, n = tl.zeros((BD, BK), tl.float32), tl.zeros((BK,), tl.float32)
-    for c in range(0, tl.cdiv(tokens, L)):
+    for c in range(0, tl.cdiv(tokens, L) - 1):
         t = c * L + in_chunk
+        k = tile(K, t, step_k, tokens, key, D, D % BK == 0, True)
+        v = tile(V, t, step_v, tokens, value, D, BD == D, True)
+        u = tl.load(about(stats, c * L, row, tokens) + in_chunk + WRITE)
+        keep, left, _ = ends(stats, c, row, tokens, L)
+        keep = tl.exp2(keep)
+        written = k.to(tl.float32) * tl.exp2(u + left)[:, None]
+        C = tl.dot(tl.trans(v), written.to(v.dtype), C * keep, input_precision=DOT)
+        n = n * keep + tl.sum(written, 0)
+        _keep_state(memories, sums, C, n, c, row, tokens, value, key, D, BD, BK, L)
+
+
+@triton.jit
+def _slopes(
+    Q, H, DH, stats, pull_of, slopes, slope_sums, sq, sh, sdh, part, row, inner, heads, rows, tokens, reversed_from,
+    D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, L: tl.constexpr, EVEN: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """The gradients of C and n at every border, and pull of all tokens. The first chunk reads no memory."""
+    Q += base(row, sq, inner, heads, tokens, reversed_from)
+    H += base(row, sh, inner, heads, tokens, reversed_from)
+    DH += base(row, sdh, inner, heads, tokens, reversed_from)
+    step_q, step_h = stride(row, sq, inner, heads, reversed_from), stride(row, sh, inner, heads, reversed_from)
+    step_dh = stride(row, sdh, inner, heads, reversed_from)
+    value, key, in_chunk = tl.arange(0, BD), part * BK + tl.arange(0, BK), tl.arange(0, L)
+    dC, dn = tl.zeros((BD, BK), tl.float32), tl.zeros((BK,), tl.float32)
+    borders = tl.cdiv(tokens, L) - 1
+    for j in range(0, borders):
+        c = borders - j
+        t = c * L + in_chunk
+        q = tile(Q, t, step_q, tokens, key, D, D % BK == 0, EVEN)
         dh = tile(DH, t, step_dh, tokens, value, D, BD == D, EVEN)
         h = tile(H, t, step_h, tokens, value, D, BD == D, EVEN)
-        v = tile(V, t, step_v, tokens, value, D, BD == D, EVEN)
-        k = tile(K, t, step_k, tokens, key, D, D % BK == 0, EVEN)
         known = about(stats, c * L, row, tokens) + in_chunk
-        u, take, sign = tl.load(known + WRITE), tl.load(known + TAKE), tl.load(known + SIGN)
-        pull = -row_products(dh, h, L, DOT)
-        turn = pull * sign
-        P = (tl.dot(dh, tl.trans(v), input_precision=DOT) + turn[:, None]) * decays(take, u, L)
-        dq = tl.dot(P.to(k.dtype), k, input_precision=DOT)
-        if not ONE:
-            keep, left, before = ends(stats, c, row, tokens, L)
-            old = tl.dot(dh, C.to(dh.dtype), input_precision=DOT) + turn[:, None] * n[None, :]
-            dq += old * tl.exp2(take + before)[:, None]
-            write, keep = tl.exp2(u + left), tl.exp2(keep)
-            written = k.to(tl.float32) * write[:, None]
-            C = C * keep + tl.dot(tl.trans(v), written.to(v.dtype), input_precision=DOT)
-            n = n * keep + tl.sum(written, 0)
-            if KEPT:
-                tl.store(behind(sums, c, row, tokens, D, L) + key, n, mask=key < D)
-                put(behind(memories, c, row, tokens, D * D, L), C, value, D, D, key, D, D % BK == 0, BD == D)
-        q = tile(Q, t, step_q, tokens, key, D, D % BK == 0, EVEN)
-        tl.store(line(rho, part, row, rows, tokens) + t, tl.sum(dq * q.to(tl.float32), 1))
-        put(DQ, dq, t, step_dq, tokens, key, D, D % BK == 0, EVEN)
+        take, sign = tl.load(known + TAKE), tl.load(known + SIGN)
+        pull = -tl.sum(dh.to(tl.float32) * h.to(tl.float32), 1)
         if part == 0:
             tl.store(line(pull_of, 0, row, rows, tokens) + t, pull)
+        keep, _, before = ends(stats, c, row, tokens, L)
+        keep = tl.exp2(keep)
+        taken = q.to(tl.float32) * tl.exp2(take + before)[:, None]
+        dC = tl.dot(tl.trans(dh), taken.to(dh.dtype), dC * keep, input_precision=DOT)
+        dn = dn * keep + tl.sum(taken * (pull * sign)[:, None], 0)
+        _keep_state(slopes, slope_sums, dC, dn, c - 1, row, tokens, value, key, D, BD, BK, L)
+    if part == 0:
+        pull = _pulled(DH, H, in_chunk, step_dh, step_h, tokens, D, BD, BD, L, True)
+        tl.store(line(pull_of, 0, row, rows, tokens) + in_chunk, pull)
 
 
 @triton.jit
-def _key_rows(
-    Q, K, V, DH, DK, stats, pull_of, kappa, memories, sums, passing, step_q, step_k, step_v, step_dh, step_dk, part, row, rows,
-    tokens, D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
-    KEPT: tl.constexpr, EVEN: tl.constexpr, DOT: tl.constexpr,
+def state_scan(
+    Q, K, V, H, DH, stats, pull_of, memories, sums, slopes, slope_sums, sq, sk, sv, sh, sdh, inner, heads, rows, tokens,
+    reversed_from, D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, EVEN: tl.constexpr,
+    DOT: tl.constexpr,
 ):  # fmt: skip
-    """A tile of dk, and what it adds to κ; the gradient of the memory is held as a tile of keys × values.
+    """The memory at every border (``memories``, ``sums``) and its gradient (``slopes``, ``slope_sums``), and pull (``R T'``).
 
-    The product of the normaliser's memory before a chunk with its gradient behind the chunk is part of what passes the chunk by.
+    A program owns a row, a tile of keys and one of both; those of the gradient read more and come first.
     """
-    value, key, in_chunk = tl.arange(0, BD), part * BK + tl.arange(0, BK), tl.arange(0, L)
-    dC, dn = tl.zeros((BK, BD), tl.float32), tl.zeros((BK,), tl.float32)
-    chunks = tl.cdiv(tokens, L)
-    for j in range(0, chunks):
-        c = chunks - 1 - j
-        t = c * L + in_chunk
-        v = tile(V, t, step_v, tokens, value, D, BD == D, EVEN)
-        dh = tile(DH, t, step_dh, tokens, value, D, BD == D, EVEN)
-        q = tile(Q, t, step_q, tokens, key, D, D % BK == 0, EVEN)
-        k = tile(K, t, step_k, tokens, key, D, D % BK == 0, EVEN)
-        known = about(stats, c * L, row, tokens) + in_chunk
-        u, take = tl.load(known + WRITE), tl.load(known + TAKE)
-        turn = gradient(pull_of, t, row, rows, tokens, EVEN) * tl.load(known + SIGN)
-        P = (tl.dot(v, tl.trans(dh), input_precision=DOT) + turn[None, :]) * decays_back(take, u, L)
-        dk = tl.dot(P.to(q.dtype), q, input_precision=DOT)
-        tl.store(line(kappa, part, row, rows, tokens) + t, tl.sum(dk * k.to(tl.float32), 1))
-        if not ONE:
-            keep, left, before = ends(stats, c, row, tokens, L)
-            keep = tl.exp2(keep)
-            old = tl.dot(v, tl.trans(dC.to(v.dtype)), input_precision=DOT) + dn[None, :]
-            dk += old * tl.exp2(u + left)[:, None]
-            tl.store(line(kappa, TILES + part, row, rows, tokens) + t, tl.sum(dk * k.to(tl.float32), 1))
-            dC *= keep
-            dn *= keep
-            if KEPT:
-                n = tl.load(behind(sums, tl.maximum(c - 1, 0), row, tokens, D, L) + key, mask=key < D, other=0.0)
-                tl.store(behind(passing, c, row + rows * part, tokens, 1, L), tl.where(c > 0, tl.sum(dn * n, 0), 0.0))
-            taken = q.to(tl.float32) * tl.exp2(take + before)[:, None]
-            dC += tl.dot(tl.trans(taken.to(dh.dtype)), dh, input_precision=DOT)
-            dn += tl.sum(taken * turn[:, None], 0)
-        put(DK, dk, t, step_dk, tokens, key, D, D % BK == 0, EVEN)
-
-
-@triton.jit
-def _value_rows(
-    Q, K, DH, DV, stats, memories, passing, step_q, step_k, step_dh, step_dv, part, row, rows, tokens,
-    D: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
-    KEPT: tl.constexpr, EVEN: tl.constexpr, DOT: tl.constexpr,
-):  # fmt: skip
-    """A tile of dv; the gradient of the memory is held as keys × a tile of values.
-
-    Its product with the memory before a chunk is the other part of what passes the chunk by: this tile has registers to spare.
-    """
-    key, value, in_chunk = tl.arange(0, BD), part * BV + tl.arange(0, BV), tl.arange(0, L)
-    dC = tl.zeros((BD, BV), tl.float32)
-    chunks = tl.cdiv(tokens, L)
-    for j in range(0, chunks):
-        c = chunks - 1 - j
-        t = c * L + in_chunk
-        q = tile(Q, t, step_q, tokens, key, D, BD == D, EVEN)
-        k = tile(K, t, step_k, tokens, key, D, BD == D, EVEN)
-        dh = tile(DH, t, step_dh, tokens, value, D, D % BV == 0, EVEN)
-        known = about(stats, c * L, row, tokens) + in_chunk
-        u, take = tl.load(known + WRITE), tl.load(known + TAKE)
-        S = tl.dot(k, tl.trans(q), input_precision=DOT) * decays_back(take, u, L)
-        dv = tl.dot(S.to(dh.dtype), dh, input_precision=DOT)
-        if not ONE:
-            keep, left, before = ends(stats, c, row, tokens, L)
-            dv += tl.dot(k, dC.to(k.dtype), input_precision=DOT) * tl.exp2(u + left)[:, None]
-            dC *= tl.exp2(keep)
-            if KEPT:
-                C = behind(memories, tl.maximum(c - 1, 0), row, tokens, D * D, L)
-                C = tl.trans(tile(C, value, D, D, key, D, BD == D, D % BV == 0))
-                by = tl.where(c > 0, tl.sum(tl.sum(dC * C, 1), 0), 0.0)
-                tl.store(behind(passing, c, row + rows * (TILES + part), tokens, 1, L), by)
-            taken = dh.to(tl.float32) * tl.exp2(take + before)[:, None]
-            dC += tl.dot(tl.trans(q), taken.to(q.dtype), input_precision=DOT)
-        put(DV, dv, t, step_dv, tokens, value, D, D % BV == 0, EVEN)
-
-
-@triton.jit
-def key_value_scan(
-    Q, K, V, DH, DK, DV, stats, pull_of, kappa, memories, sums, passing, sq, sk, sv, sdh, sdk, sdv, inner, heads, rows, tokens,
-    reversed_from, D: tl.constexpr, BD: tl.constexpr, BW: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr,
-    ONE: tl.constexpr, KEPT: tl.constexpr, EVEN: tl.constexpr, DOT: tl.constexpr,
-):  # fmt: skip
-    """dk with κ_s = k_s · dk_s (``2 tiles R T'``: of the token's own chunk, of all), and dv: tiles of both side by side,
-    so that what they share is in the cache; and what passes every chunk by (``2 tiles R chunks``).
-
-    Products of L × L want all keys for dv and all values for dk; a program for both holds too much for the registers.
-    """
-    part, row = tl.program_id(0) % (2 * TILES), tl.program_id(0) // (2 * TILES)
-    Q += base(row, sq, inner, heads, tokens, reversed_from)
-    K += base(row, sk, inner, heads, tokens, reversed_from)
-    DH += base(row, sdh, inner, heads, tokens, reversed_from)
-    step_q, step_k = stride(row, sq, inner, heads, reversed_from), stride(row, sk, inner, heads, reversed_from)
-    step_dh = stride(row, sdh, inner, heads, reversed_from)
-    if part < TILES:
-        V += base(row, sv, inner, heads, tokens, reversed_from)
-        DK += base(row, sdk, inner, heads, tokens, reversed_from)
-        step_v, step_dk = stride(row, sv, inner, heads, reversed_from), stride(row, sdk, inner, heads, reversed_from)
-        _key_rows(
-            Q, K, V, DH, DK, stats, pull_of, kappa, memories, sums, passing, step_q, step_k, step_v, step_dh, step_dk, part,
-            row, rows, tokens, D, BD, BW, TILES, L, ONE, KEPT, EVEN, DOT,
+    half = rows * TILES
+    part, row = tl.program_id(0) % TILES, tl.program_id(0) % half // TILES
+    if tl.program_id(0) < half:
+        _slopes(
+            Q, H, DH, stats, pull_of, slopes, slope_sums, sq, sh, sdh, part, row, inner, heads, rows, tokens, reversed_from,
+            D, BD, BK, L, EVEN, DOT,
         )  # fmt: skip
     else:
-        DV += base(row, sdv, inner, heads, tokens, reversed_from)
-        step_dv = stride(row, sdv, inner, heads, reversed_from)
-        _value_rows(
-            Q, K, DH, DV, stats, memories, passing, step_q, step_k, step_dh, step_dv, part - TILES, row, rows, tokens,
-            D, BD, BW, TILES, L, ONE, KEPT, EVEN, DOT,
+        _memories(
+            K, V, stats, memories, sums, sk, sv, part, row, inner, heads, tokens, reversed_from, D, BD, BK, L, DOT
         )  # fmt: skip
+
+
+@triton.jit
+def chunk_gradients(
+    Q, K, V, H, DH, DQ, DK, DV, stats, pull_of, rho, kappa, memories, sums, slopes, slope_sums, passing, sq, sk, sv, sh, sdh, sdq,
+    sdk, sdv, inner, heads, rows, tokens, reversed_from, D: tl.constexpr, BD: tl.constexpr, BP: tl.constexpr, BW: tl.constexpr,
+    TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr, EVEN: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """A tile of features of dq, dk, dv of one chunk, and the tile's share of what the gates' gradients are made of.
+
+    These are ρ_t = q_t · dq_t (``tiles R T'``), κ_s = k_s · dk_s (``2 tiles R T'``: of the token's own chunk, of all) and what
+    passes the chunk by, from tokens before to tokens behind (``tiles R chunks``). One result is done before the next begins.
+
+    Args:
+        BP: features of a piece, in which products over all features are added up.
+        BW: features of a tile.
+        ONE: whether all is one chunk: no states, and pull is computed here.
+    """
+    chunks = tl.cdiv(tokens, L)
+    part, c = tl.program_id(0) % TILES, tl.program_id(0) // TILES % chunks
+    row = tl.program_id(0) // (TILES * chunks)
+    Q += base(row, sq, inner, heads, tokens, reversed_from)
+    K += base(row, sk, inner, heads, tokens, reversed_from)
+    V += base(row, sv, inner, heads, tokens, reversed_from)
+    DH += base(row, sdh, inner, heads, tokens, reversed_from)
+    DQ += base(row, sdq, inner, heads, tokens, reversed_from)
+    DK += base(row, sdk, inner, heads, tokens, reversed_from)
+    DV += base(row, sdv, inner, heads, tokens, reversed_from)
+    step_q, step_k = stride(row, sq, inner, heads, reversed_from), stride(row, sk, inner, heads, reversed_from)
+    step_v, step_dh = stride(row, sv, inner, heads, reversed_from), stride(row, sdh, inner, heads, reversed_from)
+    step_dq, step_dk = stride(row, sdq, inner, heads, reversed_from), stride(row, sdk, inner, heads, reversed_from)
+    step_dv = stride(row, sdv, inner, heads, reversed_from)
+    own, in_piece, in_chunk = part * BW + tl.arange(0, BW), tl.arange(0, BP), tl.arange(0, L)
+    t = c * L + in_chunk
+    known = about(stats, c * L, row, tokens) + in_chunk
+    memory, slope, last = tl.maximum(c - 1, 0), tl.minimum(c, chunks - 2), c == chunks - 1
+    C, dC = entry(memories, row, chunks - 1, memory, D * D), entry(slopes, row, chunks - 1, slope, D * D)
+
+    S, dv = tl.zeros((L, L), tl.float32), tl.zeros((L, BW), tl.float32)
+    for first in tl.static_range(0, BD, BP):
+        k = tile(K, t, step_k, tokens, first + in_piece, D, D % BP == 0, EVEN)
+        q = tile(Q, t, step_q, tokens, first + in_piece, D, D % BP == 0, EVEN)
+        S = tl.dot(k, tl.trans(q), S, input_precision=DOT)
+    take, u = tl.load(known + TAKE), tl.load(known + WRITE)
+    S = (S * decays_back(take, u, L)).to(q.dtype)
+    if not ONE:
+        keep, left, before = ends(stats, c, row, tokens, L)
+        for first in tl.static_range(0, BD, BP):
+            if BP != BD:
+                k = tile(K, t, step_k, tokens, first + in_piece, D, D % BP == 0, EVEN)
+            state = tile(dC, own, D, D, first + in_piece, D, D % BP == 0, D % BW == 0)
+            dv = tl.dot(k, tl.trans(state), dv, input_precision=DOT)
+        dv *= tl.where(last, 0.0, tl.exp2(u + left))[:, None]
+    dh = tile(DH, t, step_dh, tokens, own, D, D % BW == 0, EVEN)
+    dv = tl.dot(S, dh, dv, input_precision=DOT)
+    put(DV, dv, t, step_dv, tokens, own, D, D % BW == 0, EVEN)
+
+    P, dq = tl.zeros((L, L), tl.float32), tl.zeros((L, BW), tl.float32)
+    for first in tl.static_range(0, BD, BP):
+        if BW != BD:
+            dh = tile(DH, t, step_dh, tokens, first + in_piece, D, D % BP == 0, EVEN)
+        v = tile(V, t, step_v, tokens, first + in_piece, D, D % BP == 0, EVEN)
+        P = tl.dot(dh, tl.trans(v), P, input_precision=DOT)
+    if ONE:
+        H += base(row, sh, inner, heads, tokens, reversed_from)
+        pull = _pulled(DH, H, t, step_dh, stride(row, sh, inner, heads, reversed_from), tokens, D, BD, BP, L, EVEN)
+        if part == 0:
+            tl.store(line(pull_of, 0, row, rows, tokens) + t, pull)
+    else:
+        pull = gradient(pull_of, t, row, rows, tokens, EVEN)
+    take, turn = tl.load(known + TAKE), pull * tl.load(known + SIGN)
+    P = ((P + turn[:, None]) * decays(take, tl.load(known + WRITE), L)).to(q.dtype)
+    if BW != BD:
+        q = tile(Q, t, step_q, tokens, own, D, D % BW == 0, EVEN)
+        k = tile(K, t, step_k, tokens, own, D, D % BW == 0, EVEN)
+    if not ONE:
+        by = 0.0
+        for first in tl.static_range(0, BD, BP):
+            if BP != BD:
+                dh = tile(DH, t, step_dh, tokens, first + in_piece, D, D % BP == 0, EVEN)
+            if BW != BD:
+                state = tile(dC, first + in_piece, D, D, own, D, D % BW == 0, D % BP == 0)
+            held = tile(C, first + in_piece, D, D, own, D, D % BW == 0, D % BP == 0)
+            by += tl.sum(tl.sum(held.to(tl.float32) * state.to(tl.float32), 1), 0)
+            dq = tl.dot(dh, held, dq, input_precision=DOT)
+        n = tl.load(entry(sums, row, chunks - 1, memory, D) + own, mask=own < D, other=0.0)
+        dq = (dq + turn[:, None] * n[None, :]) * tl.exp2(take + before)[:, None]
+    dq = tl.dot(P, k, dq, input_precision=DOT)
+    again = tile(Q, t, step_q, tokens, own, D, D % BW == 0, EVEN)
+    tl.store(line(rho, part, row, rows, tokens) + t, tl.sum(dq * again.to(tl.float32), 1))
+    put(DQ, dq, t, step_dq, tokens, own, D, D % BW == 0, EVEN)
+
+    dk, beyond = tl.zeros((L, BW), tl.float32), tl.zeros((L,), tl.float32)
+    again = tile(K, t, step_k, tokens, own, D, D % BW == 0, EVEN)
+    if not ONE:
+        for first in tl.static_range(0, BD, BP):
+            if BP != BD:
+                v = tile(V, t, step_v, tokens, first + in_piece, D, D % BP == 0, EVEN)
+                state = tile(dC, first + in_piece, D, D, own, D, D % BW == 0, D % BP == 0)
+            dk = tl.dot(v, state, dk, input_precision=DOT)
+        n = tl.load(entry(sums, row, chunks - 1, memory, D) + own, mask=own < D, other=0.0)
+        dn = tl.load(entry(slope_sums, row, chunks - 1, slope, D) + own, mask=own < D, other=0.0)
+        by = tl.where(last, 0.0, (by + tl.sum(dn * n, 0)) * tl.exp2(keep))
+        tl.store(entry(passing, row + rows * part, chunks, c, 1), by)
+        dk = (dk + dn[None, :]) * tl.where(last, 0.0, tl.exp2(tl.load(known + WRITE) + left))[:, None]
+        beyond = tl.sum(dk * again.to(tl.float32), 1)
+    dk = tl.dot(tl.trans(P), q, dk, input_precision=DOT)
+    given = tl.sum(dk * again.to(tl.float32), 1)
+    tl.store(line(kappa, part, row, rows, tokens) + t, given - beyond)
+    if not ONE:
+        tl.store(line(kappa, TILES + part, row, rows, tokens) + t, given)
+    put(DK, dk, t, step_dk, tokens, own, D, D % BW == 0, EVEN)

@@ -1,16 +1,16 @@
-"""Gates of the mLSTM on the GPU: from pre-activations to exponents, and gradients from what the scans leave behind.
+"""Gates of the mLSTM on the GPU: from pre-activations to exponents, and gradients from what the other kernels leave behind.
 
 The running maximum m_t = max(log σ(f_t) + m_{t−1}, i_t) is a scan in the max-plus algebra and costs one pass over the gates,
 so soft-capped and uncapped gates take the same way, and h is that of the recurrence, eps included. All is float32;
 logarithms in memory are to the base 2.
 """
 # pyright: reportArgumentType=false
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0915, PLR0917 - Triton reads annotations as its own types; kernels are flat
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0917 - Triton reads annotations as its own types; kernels are flat
 
 import triton
 import triton.language as tl
 
-from models.xlstm.triton.parts import EMPTY, LOG2E, PAD, READ, SCALE, SIGN, TAKE, WRITE, about, base, behind, line, stride
+from models.xlstm.triton.parts import EMPTY, LOG2E, PAD, READ, SCALE, SIGN, TAKE, WRITE, about, base, entry, line, stride
 
 
 @triton.jit
@@ -108,8 +108,7 @@ def _summed(values, first, last, t, inside, row, rows, tokens, BLOCK: tl.constex
 @triton.jit
 def gates_backward(
     PI, PF, stats, pull_of, rho, kappa, passing, DI, DF, si, sf, sdi, sdf, inner, heads, rows, tokens, reversed_from, log_scale,
-    cap, eps, CAPPED: tl.constexpr, TAKEN: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
-    KEPT: tl.constexpr, BLOCK: tl.constexpr,
+    cap, eps, CAPPED: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the pre-activations; one program a row, from the last token to the first.
 
@@ -118,7 +117,7 @@ def gates_backward(
     sum of ρ − κ from the token on: both are sums of the same rounded products, so nothing is left of what does not cross. Between
     chunks they are not (memory and gradient are rounded for themselves), and such a sum would carry the rounding of the whole
     sequence even past a gate that forgot all. So what crosses is added up, never taken off: ρ of chunks before from the token on,
-    κ for chunks behind before the token, and what passes the chunk by (``KEPT``; float32 is exact enough to sum ρ − κ).
+    κ for chunks behind before the token, and what passes the chunk by.
 
     The running maximum is seen through eps alone: its gradient goes back along the maxima to the gate that set it.
     """
@@ -130,7 +129,6 @@ def gates_backward(
     step_i, step_f = stride(row, si, inner, heads, reversed_from), stride(row, sf, inner, heads, reversed_from)
     step_di, step_df = stride(row, sdi, inner, heads, reversed_from), stride(row, sdf, inner, heads, reversed_from)
     offsets = tl.arange(0, BLOCK)
-    crossing = tl.full((), 0.0, tl.float32)
     held = tl.full((), 0.0, tl.float32)
     blocks = tl.cdiv(tokens, BLOCK)
     for j in range(0, blocks):
@@ -138,7 +136,7 @@ def gates_backward(
         inside = t < tokens
         goes_on, _, _ = _carried(PI, PF, stats, t + 1, step_i, step_f, row, tokens, cap, CAPPED)
         came, i, f = _carried(PI, PF, stats, t, step_i, step_f, row, tokens, cap, CAPPED)
-        taken = _summed(rho, 0, TAKEN, t, inside, row, rows, tokens, BLOCK)
+        taken = _summed(rho, 0, TILES, t, inside, row, rows, tokens, BLOCK)
         near = _summed(kappa, 0, TILES, t, inside, row, rows, tokens, BLOCK)
         given = near
         if not ONE:
@@ -148,15 +146,12 @@ def gates_backward(
         read = tl.load(known + READ, mask=inside, other=0.0) + log_scale
         take = tl.load(known + TAKE, mask=inside, other=0.0)
         dm = pull * eps * tl.exp2(take - read)
-        if KEPT:
-            beyond = tl.reshape(given - near, (BLOCK // L, L))
-            crossed = tl.cumsum(tl.reshape(taken - near, (BLOCK // L, L)), 1, reverse=True) + tl.cumsum(beyond, 1) - beyond
-            log_f = tl.reshape(crossed, (BLOCK,))
-            for part in range(0, 2 * TILES):
-                log_f += tl.load(behind(passing, t // L, row + rows * part, tokens, 1, L), mask=inside, other=0.0)
-        else:
-            log_f = tl.cumsum(tl.where(inside, taken - given, 0.0), 0, reverse=True) + crossing
-            crossing = tl.sum(tl.where(offsets == 0, log_f, 0.0), 0)
+        beyond = tl.reshape(given - near, (BLOCK // L, L))
+        crossed = tl.cumsum(tl.reshape(taken - near, (BLOCK // L, L)), 1, reverse=True) + tl.cumsum(beyond, 1) - beyond
+        log_f = tl.reshape(crossed, (BLOCK,))
+        if not ONE:
+            for part in range(0, TILES):
+                log_f += tl.load(entry(passing, row + rows * part, tl.cdiv(tokens, L), t // L, 1), mask=inside, other=0.0)
         chain, E = tl.associative_scan((goes_on, dm), 0, _before, reverse=True)
         E += chain * held
         held = tl.sum(tl.where(offsets == 0, E, 0.0), 0)

@@ -15,7 +15,7 @@ import torch
 import triton
 from torch import Tensor
 
-from models.xlstm.triton.backward_kernels import key_value_scan, query_scan
+from models.xlstm.triton.backward_kernels import chunk_gradients, state_scan
 from models.xlstm.triton.forward_kernel import forward_scan
 from models.xlstm.triton.gate_kernels import gates_backward, gates_forward
 from models.xlstm.triton.parts import PAD, PLANES
@@ -26,35 +26,37 @@ GATE_BLOCK = 1024
 
 @dataclass(frozen=True)
 class Tile:
-    """One scan.
+    """One kernel of tokens × features.
 
     Attributes:
         width: features a program owns; the padded head width for all of them.
         warps: of a program.
-        stages: chunks in flight, the one that is worked on included.
-        chunk: L, tokens a step of the scan, 16, 32 or 64.
+        stages: chunks of a scan in flight, the one that is worked on included.
+        chunk: L, tokens a step of a scan or a program, 16, 32 or 64.
+        registers: at most so many a thread; None for as many as the compiler likes.
     """
 
     width: int
     warps: int
     stages: int
     chunk: int = 64
+    registers: int | None = None
 
 
 @dataclass(frozen=True)
 class Launch:
-    """All scans of one head width.
+    """All kernels of one head width; chunks of ``scan`` and ``gradients`` are the same.
 
     Attributes:
         forward: tile of the values.
-        query: tile of the keys.
-        key_value: tile of keys for dk and of values for dv, which are programs of their own.
+        scan: tile of the keys of a memory and of its gradient, which are programs of their own.
+        gradients: tile of the features of dq, dk and dv.
         dot: precision of products of float32: ``ieee``, ``tf32x3`` or ``tf32``.
     """
 
     forward: Tile
-    query: Tile
-    key_value: Tile
+    scan: Tile
+    gradients: Tile
     dot: str = "ieee"
 
 
@@ -65,16 +67,16 @@ def _even(width: int, warps: int, stages: int, chunk: int = 64) -> Launch:
 
 HALF: dict[tuple[int, bool], Launch] = {
     (16, True): _even(16, 4, 1),
-    (16, False): _even(16, 4, 2),
+    (16, False): Launch(Tile(16, 4, 2), Tile(16, 4, 3), Tile(16, 4, 1)),
     (32, True): _even(32, 4, 1),
-    (32, False): Launch(Tile(32, 4, 2), Tile(32, 4, 2), Tile(32, 4, 1)),
+    (32, False): Launch(Tile(32, 4, 2), Tile(32, 4, 3), Tile(32, 4, 1)),
     (64, True): _even(64, 4, 1),
-    (64, False): Launch(Tile(64, 4, 2), Tile(64, 4, 1), Tile(64, 4, 1)),
-    (96, False): Launch(Tile(64, 4, 2), Tile(32, 4, 2), Tile(64, 4, 2)),
+    (64, False): Launch(Tile(64, 4, 2), Tile(64, 4, 3), Tile(64, 4, 1)),
+    (96, False): Launch(Tile(64, 4, 2), Tile(32, 4, 2), Tile(32, 4, 1)),
     (128, True): _even(64, 4, 1),
-    (128, False): Launch(Tile(64, 4, 2), Tile(64, 4, 1), Tile(64, 4, 2)),
+    (128, False): Launch(Tile(64, 4, 2), Tile(64, 4, 2), Tile(64, 4, 1)),
     (256, True): _even(64, 4, 1),
-    (256, False): _even(32, 8, 1),
+    (256, False): Launch(Tile(32, 8, 1), Tile(32, 4, 2), Tile(64, 4, 1)),
 }
 """16-bit operands: (head width, else as padded; at most 64 tokens) to launches, as timed on an H200 (benchmarks/NOTES.md)."""
 
@@ -84,6 +86,9 @@ WIDE: dict[tuple[int, bool], Launch] = {
     for one in (True, False)
 }
 """float32 operands, multiplied without tensor cores (IEEE): chunks are short, as longer ones overflow the registers by far."""
+
+PIECE = 128
+"""Features that are multiplied at once where a kernel sums over all of a head's."""
 
 _override: list[Launch] = []
 
@@ -174,60 +179,55 @@ def forward_calls(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tens
 def backward_calls(
     inputs: tuple[Tensor, ...], h: Tensor, stats: Tensor, dh: Tensor, grads: tuple[Tensor, ...], cell: Cell
 ) -> list[Call]:
-    """Fill the gradients of ``inputs`` (q, k, v, i, f): a scan forwards, one backwards, the gates."""
+    """Fill the gradients of ``inputs`` (q, k, v, i, f): states at all borders of chunks, then all chunks, then the gates."""
     (q, k, v, i, f), (dq, dk, dv, di, df) = inputs, grads
     launch, shape, rows = _about(q)
-    D, T, tile = q.shape[-1], q.shape[-2], launch.query
-    tiles, parts = triton.cdiv(D, tile.width), triton.cdiv(D, launch.key_value.width)
-    options, others = _scan_options(launch, tile, T), _scan_options(launch, launch.key_value, T)
-    kept = q.dtype is not torch.float32 and not options["ONE"]
-    if kept and options["L"] != others["L"]:
-        raise ValueError(f"chunks of {options['L']} and {others['L']} tokens: must be the same in both backward scans")
-    chunks = -(-T // options["L"])
-    pull, rho, kappa = (stats.new_empty(n, rows, stats.shape[1] * PAD.value) for n in (1, tiles, 2 * parts))
-    memories = q.new_empty((rows, chunks, D, D) if kept else 1)
-    sums, passing = (stats.new_empty(size if kept else 1) for size in ((rows, chunks, D), (2 * parts, rows, chunks)))
-    told = (*shape, cell.reversed_from)
-    query = Call(
-        query_scan,
-        rows * tiles,
-        (q, k, v, h, dh, dq, stats, pull, rho, memories, sums, *map(_strides, (q, k, v, h, dh, dq)), *told),
-        {"D": D, "BD": padded(D), "BK": tile.width, "TILES": tiles, "KEPT": kept, **options},
+    D, T, told = q.shape[-1], q.shape[-2], (*shape, cell.reversed_from)
+    scan, options = _scan_options(launch, launch.scan, T), _scan_options(launch, launch.gradients, T)
+    if scan["L"] != options["L"]:
+        raise ValueError(f"chunks of {scan['L']} and {options['L']} tokens: must be the same in all backward kernels")
+    one, chunks = options["ONE"], triton.cdiv(T, options["L"])
+    keys, tiles = triton.cdiv(D, launch.scan.width), triton.cdiv(D, launch.gradients.width)
+    pull, rho, kappa = (stats.new_empty(n, rows, stats.shape[1] * PAD.value) for n in (1, tiles, 2 * tiles))
+    memories, slopes = (q.new_empty(rows, chunks - 1, D, D) for _ in range(2))
+    sums, slope_sums = (stats.new_empty(rows, chunks - 1, D) for _ in range(2))
+    passing = stats.new_empty(tiles, rows, chunks)
+    states = (memories, sums, slopes, slope_sums)
+    before = Call(
+        state_scan,
+        2 * rows * keys,
+        (q, k, v, h, dh, stats, pull, *states, *map(_strides, (q, k, v, h, dh)), *told),
+        {"D": D, "BD": padded(D), "BK": launch.scan.width, "TILES": keys} | {n: scan[n] for n in scan if n != "ONE"},
     )
-    args = (q, k, v, dh, dk, dv, stats, pull, kappa, memories, sums, passing, *map(_strides, (q, k, v, dh, dk, dv)), *told)
-    more = {"D": D, "BD": padded(D), "BW": launch.key_value.width, "TILES": parts, "KEPT": kept}
-    scan = Call(key_value_scan, rows * parts * 2, args, more | others)
+    x = (q, k, v, h, dh, dq, dk, dv)
+    gradients = Call(
+        chunk_gradients,
+        rows * chunks * tiles,
+        (*x, stats, pull, rho, kappa, *states, passing, *map(_strides, x), *told),
+        {
+            "D": D,
+            "BD": padded(D),
+            "BP": min(padded(D), PIECE),
+            "BW": launch.gradients.width,
+            "TILES": tiles,
+            **options,
+        },
+    )
+    last = (-0.5 * math.log2(D), cell.soft_cap or 1.0, cell.eps)
     gates = Call(
         gates_backward,
         rows,
-        (
-            i,
-            f,
-            stats,
-            pull,
-            rho,
-            kappa,
-            passing,
-            di,
-            df,
-            *map(_strides, (i, f, di, df)),
-            *told,
-            -0.5 * math.log2(D),
-            cell.soft_cap or 1.0,
-            cell.eps,
-        ),
+        (i, f, stats, pull, rho, kappa, passing, di, df, *map(_strides, (i, f, di, df)), *told, *last),
         {
             "CAPPED": cell.soft_cap is not None,
-            "TAKEN": tiles,
-            "TILES": parts,
+            "TILES": tiles,
             "L": options["L"],
-            "ONE": options["ONE"],
-            "KEPT": kept,
+            "ONE": one,
             "BLOCK": _gate_block(T),
             "num_warps": 8,
         },
     )
-    return [query, scan, gates]
+    return [gradients, gates] if one else [before, gradients, gates]
 
 
 def _about(q: Tensor) -> tuple[Launch, tuple[int, int, int, int], int]:
@@ -247,5 +247,5 @@ def _gate_block(tokens: int) -> int:
 
 def _scan_options(launch: Launch, tile: Tile, tokens: int) -> dict[str, Any]:
     chunk = min(tile.chunk, max(16, triton.next_power_of_2(tokens)))
-    one, even = tokens <= chunk, tokens % chunk == 0
-    return {"L": chunk, "ONE": one, "EVEN": even, "DOT": launch.dot, "num_warps": tile.warps, "num_stages": tile.stages}
+    built = {"DOT": launch.dot, "num_warps": tile.warps, "num_stages": tile.stages, "maxnreg": tile.registers}
+    return {"L": chunk, "ONE": tokens <= chunk, "EVEN": tokens % chunk == 0, **built}

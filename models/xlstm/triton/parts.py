@@ -61,14 +61,14 @@ def line(values, part, row, rows, tokens):
 
 
 @triton.jit
-def behind(values, c, row, tokens, size, L: tl.constexpr):
-    """What is kept behind chunk c of a row, ``size`` numbers, in an array ``R chunks size``."""
-    return values + (row.to(tl.int64) * tl.cdiv(tokens, L) + c) * size
+def entry(values, row, count, j, size):
+    """The j-th of ``count`` entries of a row, ``size`` numbers each."""
+    return values + (row.to(tl.int64) * count + j) * size
 
 
 @triton.jit
 def gradient(pull, t, row, rows, tokens, EVEN: tl.constexpr):
-    """What the scan for dq left of tokens; it leaves nothing beyond the sequence."""
+    """pull of tokens as a scan left it; it leaves nothing beyond the sequence."""
     if EVEN:
         return tl.load(line(pull, 0, row, rows, tokens) + t)
     else:
@@ -145,14 +145,6 @@ def split(x, like):
     high = x.to(like.dtype)
     low = (x - high.to(tl.float32)).to(like.dtype)
     return tl.where(column == 0, high[:, None], tl.where(column == 1, low[:, None], 0.0).to(like.dtype))
-
-
-@triton.jit
-def row_products(a, b, L: tl.constexpr, DOT: tl.constexpr):
-    """a_t · b_t of every token: the diagonal of a product of the tensor cores, again without a tile in registers."""
-    at = tl.arange(0, L)
-    every = tl.dot(a, tl.trans(b), input_precision=DOT)
-    return tl.sum(tl.where(at[:, None] == at[None, :], every, 0.0), 1)
 
 
 @triton.jit

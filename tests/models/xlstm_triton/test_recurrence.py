@@ -12,8 +12,8 @@ from models.xlstm.triton.op import mlstm_triton
 
 SMALL = Tile(16, 4, 1, 16)
 WHOLE = Tile(64, 4, 1, 64)
-FINER = Launch(Tile(32, 4, 1, 64), Tile(16, 4, 1, 32), Tile(16, 4, 1, 16))
-COARSER = Launch(Tile(16, 4, 1, 16), Tile(16, 4, 1, 32), Tile(32, 4, 1, 64))
+FINER = Launch(Tile(32, 4, 1, 64), Tile(16, 4, 1, 32), Tile(32, 4, 1, 32))
+COARSER = Launch(Tile(16, 4, 1, 16), Tile(32, 4, 1, 64), Tile(16, 4, 1, 64))
 
 
 def compare(T, D, reversed_from=1, soft_cap=15.0, eps=1e-6, **how):
