@@ -67,7 +67,7 @@ def _keep_state(
 @triton.jit
 def _memories(
     K, V, stats, memories, sums, sk, sv, part, row, inner, heads, tokens, reversed_from,
-    D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, L: tl.constexpr, DOT: tl.constexpr,
+    D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, L: tl.constexpr, DOT: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """C and n at every border, times exp(−m) there. The last chunk adds to none, and all others are full."""
     K += base(row, sk, inner, heads, tokens, reversed_from)
@@ -75,7 +75,7 @@ def _memories(
     step_k, step_v = stride(row, sk, inner, heads, reversed_from), stride(row, sv, inner, heads, reversed_from)
     value, key, in_chunk = tl.arange(0, BD), part * BK + tl.arange(0, BK), tl.arange(0, L)
     C, n = tl.zeros((BD, BK), tl.float32), tl.zeros((BK,), tl.float32)
-    for c in range(0, tl.cdiv(tokens, L) - 1):
+    for c in tl.range(0, tl.cdiv(tokens, L) - 1, num_stages=STAGES):
         t = c * L + in_chunk
         k = tile(K, t, step_k, tokens, key, D, D % BK == 0, True)
         v = tile(V, t, step_v, tokens, value, D, BD == D, True)
@@ -92,6 +92,7 @@ def _memories(
 def _slopes(
     Q, H, DH, stats, pull_of, slopes, slope_sums, sq, sh, sdh, part, row, inner, heads, rows, tokens, reversed_from,
     D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, L: tl.constexpr, EVEN: tl.constexpr, DOT: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """The gradients of C and n at every border, and pull of all tokens. The first chunk reads no memory."""
     Q += base(row, sq, inner, heads, tokens, reversed_from)
@@ -102,7 +103,7 @@ def _slopes(
     value, key, in_chunk = tl.arange(0, BD), part * BK + tl.arange(0, BK), tl.arange(0, L)
     dC, dn = tl.zeros((BD, BK), tl.float32), tl.zeros((BK,), tl.float32)
     borders = tl.cdiv(tokens, L) - 1
-    for j in range(0, borders):
+    for j in tl.range(0, borders, num_stages=STAGES):
         c = borders - j
         t = c * L + in_chunk
         q = tile(Q, t, step_q, tokens, key, D, D % BK == 0, EVEN)
@@ -128,22 +129,23 @@ def _slopes(
 def state_scan(
     Q, K, V, H, DH, stats, pull_of, memories, sums, slopes, slope_sums, sq, sk, sv, sh, sdh, inner, heads, rows, tokens,
     reversed_from, D: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, EVEN: tl.constexpr,
-    DOT: tl.constexpr,
+    DOT: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """The memory at every border (``memories``, ``sums``) and its gradient (``slopes``, ``slope_sums``), and pull (``R T'``).
 
-    A program owns a row, a tile of keys and one of both; those of the gradient read more and come first.
+    A program owns a row, a tile of keys and one of both; those of the gradient read more and come first. Loops name their
+    stages: what a loop reads that goes into no product is in flight only so.
     """
     half = rows * TILES
     part, row = tl.program_id(0) % TILES, tl.program_id(0) % half // TILES
     if tl.program_id(0) < half:
         _slopes(
             Q, H, DH, stats, pull_of, slopes, slope_sums, sq, sh, sdh, part, row, inner, heads, rows, tokens, reversed_from,
-            D, BD, BK, L, EVEN, DOT,
+            D, BD, BK, L, EVEN, DOT, STAGES,
         )  # fmt: skip
     else:
         _memories(
-            K, V, stats, memories, sums, sk, sv, part, row, inner, heads, tokens, reversed_from, D, BD, BK, L, DOT
+            K, V, stats, memories, sums, sk, sv, part, row, inner, heads, tokens, reversed_from, D, BD, BK, L, DOT, STAGES,
         )  # fmt: skip
 
 
@@ -163,6 +165,7 @@ def chunk_gradients(
         BW: features of a tile.
         ONE: whether all is one chunk: no states, and pull is computed here.
     """
+    WHOLE: tl.constexpr = BW == BD and BP == BD
     chunks = tl.cdiv(tokens, L)
     part, c = tl.program_id(0) % TILES, tl.program_id(0) // TILES % chunks
     row = tl.program_id(0) // (TILES * chunks)
@@ -184,6 +187,7 @@ def chunk_gradients(
     C, dC = entry(memories, row, chunks - 1, memory, D * D), entry(slopes, row, chunks - 1, slope, D * D)
 
     S, dv = tl.zeros((L, L), tl.float32), tl.zeros((L, BW), tl.float32)
+    dh = tile(DH, t, step_dh, tokens, own, D, D % BW == 0, EVEN)
     for first in tl.static_range(0, BD, BP):
         k = tile(K, t, step_k, tokens, first + in_piece, D, D % BP == 0, EVEN)
         q = tile(Q, t, step_q, tokens, first + in_piece, D, D % BP == 0, EVEN)
@@ -196,15 +200,17 @@ def chunk_gradients(
             if BP != BD:
                 k = tile(K, t, step_k, tokens, first + in_piece, D, D % BP == 0, EVEN)
             state = tile(dC, own, D, D, first + in_piece, D, D % BP == 0, D % BW == 0)
+            if WHOLE:
+                held = tile(C, own, D, D, first + in_piece, D, D % BP == 0, D % BW == 0)
+                by = tl.sum(tl.sum(held.to(tl.float32) * state.to(tl.float32), 1), 0)
             dv = tl.dot(k, tl.trans(state), dv, input_precision=DOT)
         dv *= tl.where(last, 0.0, tl.exp2(u + left))[:, None]
-    dh = tile(DH, t, step_dh, tokens, own, D, D % BW == 0, EVEN)
     dv = tl.dot(S, dh, dv, input_precision=DOT)
     put(DV, dv, t, step_dv, tokens, own, D, D % BW == 0, EVEN)
 
     P, dq = tl.zeros((L, L), tl.float32), tl.zeros((L, BW), tl.float32)
     for first in tl.static_range(0, BD, BP):
-        if BW != BD:
+        if not WHOLE:
             dh = tile(DH, t, step_dh, tokens, first + in_piece, D, D % BP == 0, EVEN)
         v = tile(V, t, step_v, tokens, first + in_piece, D, D % BP == 0, EVEN)
         P = tl.dot(dh, tl.trans(v), P, input_precision=DOT)
@@ -217,18 +223,19 @@ def chunk_gradients(
         pull = gradient(pull_of, t, row, rows, tokens, EVEN)
     take, turn = tl.load(known + TAKE), pull * tl.load(known + SIGN)
     P = ((P + turn[:, None]) * decays(take, tl.load(known + WRITE), L)).to(q.dtype)
-    if BW != BD:
+    if not WHOLE:
         q = tile(Q, t, step_q, tokens, own, D, D % BW == 0, EVEN)
         k = tile(K, t, step_k, tokens, own, D, D % BW == 0, EVEN)
     if not ONE:
-        by = 0.0
+        if not WHOLE:
+            by = 0.0
         for first in tl.static_range(0, BD, BP):
             if BP != BD:
                 dh = tile(DH, t, step_dh, tokens, first + in_piece, D, D % BP == 0, EVEN)
-            if BW != BD:
+            if not WHOLE:
                 state = tile(dC, first + in_piece, D, D, own, D, D % BW == 0, D % BP == 0)
-            held = tile(C, first + in_piece, D, D, own, D, D % BW == 0, D % BP == 0)
-            by += tl.sum(tl.sum(held.to(tl.float32) * state.to(tl.float32), 1), 0)
+                held = tile(C, first + in_piece, D, D, own, D, D % BW == 0, D % BP == 0)
+                by += tl.sum(tl.sum(held.to(tl.float32) * state.to(tl.float32), 1), 0)
             dq = tl.dot(dh, held, dq, input_precision=DOT)
         n = tl.load(entry(sums, row, chunks - 1, memory, D) + own, mask=own < D, other=0.0)
         dq = (dq + turn[:, None] * n[None, :]) * tl.exp2(take + before)[:, None]

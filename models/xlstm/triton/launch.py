@@ -71,7 +71,7 @@ HALF: dict[tuple[int, bool], Launch] = {
     (32, True): _even(32, 4, 1),
     (32, False): Launch(Tile(32, 4, 2), Tile(32, 4, 3), Tile(32, 4, 1)),
     (64, True): _even(64, 4, 1),
-    (64, False): Launch(Tile(64, 4, 2), Tile(64, 4, 3), Tile(64, 4, 1)),
+    (64, False): Launch(Tile(64, 4, 2), Tile(64, 4, 2, registers=128), Tile(64, 4, 1, registers=128)),
     (96, False): Launch(Tile(64, 4, 2), Tile(32, 4, 2), Tile(32, 4, 1)),
     (128, True): _even(64, 4, 1),
     (128, False): Launch(Tile(64, 4, 2), Tile(64, 4, 2), Tile(64, 4, 1)),
@@ -197,7 +197,8 @@ def backward_calls(
         state_scan,
         2 * rows * keys,
         (q, k, v, h, dh, stats, pull, *states, *map(_strides, (q, k, v, h, dh)), *told),
-        {"D": D, "BD": padded(D), "BK": launch.scan.width, "TILES": keys} | {n: scan[n] for n in scan if n != "ONE"},
+        {"D": D, "BD": padded(D), "BK": launch.scan.width, "TILES": keys, "STAGES": scan["num_stages"]}
+        | {name: scan[name] for name in scan if name != "ONE"},
     )
     x = (q, k, v, h, dh, dq, dk, dv)
     gradients = Call(

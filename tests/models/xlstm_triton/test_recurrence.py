@@ -33,7 +33,7 @@ def test_it_is_the_recurrence(T, D, reversed_from, soft_cap, eps, seed):
     assert max(got) < 2e-4
 
 
-@pytest.mark.parametrize(("T", "D"), [(1, 16), (64, 16), (65, 16), (130, 16), (70, 44), (70, 96)])
+@pytest.mark.parametrize(("T", "D"), [(1, 16), (64, 16), (65, 16), (130, 16), (70, 44), (70, 96), (34, 140)])
 def test_lengths_and_widths_that_are_no_powers_of_two(T, D):
     got = compare(T, D)
     assert got[0] < 1e-5
