@@ -244,23 +244,21 @@ def chunk_gradients(
     tl.store(line(rho, part, row, rows, tokens) + t, tl.sum(dq * again.to(tl.float32), 1))
     put(DQ, dq, t, step_dq, tokens, own, D, D % BW == 0, EVEN)
 
-    dk, beyond = tl.zeros((L, BW), tl.float32), tl.zeros((L,), tl.float32)
+    # What is added up here is a tile of its own, not what a product goes on from: Triton 3.6 then read the sum from its result.
+    dk = tl.dot(tl.trans(P), q, input_precision=DOT)
     again = tile(K, t, step_k, tokens, own, D, D % BW == 0, EVEN)
+    tl.store(line(kappa, part, row, rows, tokens) + t, tl.sum(dk * again.to(tl.float32), 1))
     if not ONE:
+        old = tl.zeros((L, BW), tl.float32)
         for first in tl.static_range(0, BD, BP):
             if BP != BD:
                 v = tile(V, t, step_v, tokens, first + in_piece, D, D % BP == 0, EVEN)
                 state = tile(dC, first + in_piece, D, D, own, D, D % BW == 0, D % BP == 0)
-            dk = tl.dot(v, state, dk, input_precision=DOT)
+            old = tl.dot(v, state, old, input_precision=DOT)
         n = tl.load(entry(sums, row, chunks - 1, memory, D) + own, mask=own < D, other=0.0)
         dn = tl.load(entry(slope_sums, row, chunks - 1, slope, D) + own, mask=own < D, other=0.0)
         by = tl.where(last, 0.0, (by + tl.sum(dn * n, 0)) * tl.exp2(keep))
         tl.store(entry(passing, row + rows * part, chunks, c, 1), by)
-        dk = (dk + dn[None, :]) * tl.where(last, 0.0, tl.exp2(tl.load(known + WRITE) + left))[:, None]
-        beyond = tl.sum(dk * again.to(tl.float32), 1)
-    dk = tl.dot(tl.trans(P), q, dk, input_precision=DOT)
-    given = tl.sum(dk * again.to(tl.float32), 1)
-    tl.store(line(kappa, part, row, rows, tokens) + t, given - beyond)
-    if not ONE:
-        tl.store(line(kappa, TILES + part, row, rows, tokens) + t, given)
+        dk += (old + dn[None, :]) * tl.where(last, 0.0, tl.exp2(tl.load(known + WRITE) + left))[:, None]
+        tl.store(line(kappa, TILES + part, row, rows, tokens) + t, tl.sum(dk * again.to(tl.float32), 1))
     put(DK, dk, t, step_dk, tokens, own, D, D % BW == 0, EVEN)
