@@ -60,8 +60,10 @@ def launches(width: int, chunk: int) -> list[Launch]:
     widths = [w for w in (32, 64) if w <= padded(width)] or [padded(width)]
     wide = [w for w in (*widths, 128) if w <= padded(width)]
     forward = [Tile(w, 4, stages) for w, stages in product(widths, (1, 2, 3))]
+    limits = (None, 128, 168) if width == padded(width) else (None,)
     scan = [Tile(w, 4, stages, chunk) for w, stages in product(widths, (2, 3, 4))]
-    four = [Tile(w, 4, 1, chunk, registers) for w, registers in product(wide, (None, 128, 168))]
+    scan += [Tile(w, 4, 2, chunk, registers) for w, registers in product(widths, limits[1:])]
+    four = [Tile(w, 4, 1, chunk, registers) for w, registers in product(wide, limits)]
     gradients = four + [Tile(w, 8, 1, chunk) for w in wide if w >= 64]
     sides = zip_longest(forward, scan, gradients)
     return [Launch(a or forward[0], b or scan[0], c or gradients[0]) for a, b, c in sides]

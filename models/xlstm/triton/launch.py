@@ -33,7 +33,8 @@ class Tile:
         warps: of a program.
         stages: chunks of a scan in flight, the one that is worked on included.
         chunk: L, tokens a step of a scan or a program, 16, 32 or 64.
-        registers: at most so many a thread; None for as many as the compiler likes.
+        registers: at most so many a thread where neither tokens nor features are masked, which takes more; None for as many as
+            the compiler likes.
     """
 
     width: int
@@ -78,7 +79,8 @@ HALF: dict[tuple[int, bool], Launch] = {
     (256, True): _even(64, 4, 1),
     (256, False): Launch(Tile(32, 8, 1), Tile(32, 4, 2), Tile(64, 4, 1)),
 }
-"""16-bit operands: (head width, else as padded; at most 64 tokens) to launches, as timed on an H200 (benchmarks/NOTES.md)."""
+"""16-bit operands: (head width, else as padded; at most 64 tokens) to launches. Forward tiles are as timed on an H200
+(benchmarks/NOTES.md); those of ``scan`` and ``gradients`` are by registers and spills of compiled code alone, not timed yet."""
 
 WIDE: dict[tuple[int, bool], Launch] = {
     (width, one): _even(tile, 8, 1, 16)
@@ -171,7 +173,7 @@ def forward_calls(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tens
         forward_scan,
         rows * tiles,
         (q, k, v, h, stats, *map(_strides, (q, k, v, h)), *shape, cell.reversed_from, -0.5 * math.log2(D), cell.eps),
-        {"D": D, "BD": padded(D), "BV": tile.width, "TILES": tiles, **_scan_options(launch, tile, T)},
+        {"D": D, "BD": padded(D), "BV": tile.width, "TILES": tiles, **_scan_options(launch, tile, D, T)},
     )
     return [gates, scan]
 
@@ -183,7 +185,7 @@ def backward_calls(
     (q, k, v, i, f), (dq, dk, dv, di, df) = inputs, grads
     launch, shape, rows = _about(q)
     D, T, told = q.shape[-1], q.shape[-2], (*shape, cell.reversed_from)
-    scan, options = _scan_options(launch, launch.scan, T), _scan_options(launch, launch.gradients, T)
+    scan, options = _scan_options(launch, launch.scan, D, T), _scan_options(launch, launch.gradients, D, T)
     if scan["L"] != options["L"]:
         raise ValueError(f"chunks of {scan['L']} and {options['L']} tokens: must be the same in all backward kernels")
     one, chunks = options["ONE"], triton.cdiv(T, options["L"])
@@ -246,7 +248,9 @@ def _gate_block(tokens: int) -> int:
     return max(PAD.value, min(GATE_BLOCK, triton.next_power_of_2(tokens)))
 
 
-def _scan_options(launch: Launch, tile: Tile, tokens: int) -> dict[str, Any]:
+def _scan_options(launch: Launch, tile: Tile, width: int, tokens: int) -> dict[str, Any]:
     chunk = min(tile.chunk, max(16, triton.next_power_of_2(tokens)))
-    built = {"DOT": launch.dot, "num_warps": tile.warps, "num_stages": tile.stages, "maxnreg": tile.registers}
-    return {"L": chunk, "ONE": tokens <= chunk, "EVEN": tokens % chunk == 0, **built}
+    even = tokens % chunk == 0
+    registers = tile.registers if even and width == padded(width) else None
+    built = {"DOT": launch.dot, "num_warps": tile.warps, "num_stages": tile.stages, "maxnreg": registers}
+    return {"L": chunk, "ONE": tokens <= chunk, "EVEN": even, **built}
