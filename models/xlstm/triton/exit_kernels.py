@@ -26,14 +26,14 @@ def _normed(H, row, t, feature, known, tokens, width, eps, E: tl.constexpr):
 @triton.jit
 def exit_forward(
     UP, C, H, GAIN, SKIP, Y, batch, tokens, span, eps,
-    INNER: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BT: tl.constexpr,
+    INNER: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BT: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """(gain · norm(h) + skip · c) · SiLU(z), ``P B T I``; norm over the E features of a head (EP: as a power of two)."""
     head, _, direction, first, last = span_of(INNER // E, batch, tokens, span, BT)
     feature, column = head * E + tl.arange(0, EP), tl.arange(0, EP)
     gain = tl.load(GAIN + direction * INNER + feature, mask=column < E, other=0.0)[None, :]
     skip = tl.load(SKIP + direction * INNER + feature, mask=column < E, other=0.0)[None, :]
-    for tile in range(first, last):
+    for tile in tl.range(first, last, num_stages=STAGES):  # named, or only what goes into a product is fetched ahead
         sequence, t = positions(tile, tokens, BT)
         row, inside = direction * batch + sequence, t < tokens
         known = inside[:, None] & (column < E)[None, :]
@@ -47,7 +47,7 @@ def exit_forward(
 @triton.jit
 def exit_backward(
     UP, C, H, GAIN, SKIP, DOUT, DH, DC, DUP, SUMS, batch, tokens, span, directions, eps,
-    INNER: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BT: tl.constexpr, ROWS: tl.constexpr,
+    INNER: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BT: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Gradients of h, of c by the skip, of z (the second half of ``DUP``), and sums ``spans P 2 I`` for gain and skip."""
     head, number, direction, first, last = span_of(INNER // E, batch, tokens, span, BT)
@@ -55,7 +55,7 @@ def exit_backward(
     gain = tl.load(GAIN + direction * INNER + feature, mask=column < E, other=0.0)[None, :]
     skip = tl.load(SKIP + direction * INNER + feature, mask=column < E, other=0.0)[None, :]
     dgain, dskip = tl.zeros((ROWS, EP), tl.float32), tl.zeros((ROWS, EP), tl.float32)
-    for tile in range(first, last):
+    for tile in tl.range(first, last, num_stages=STAGES):  # named, or only what goes into a product is fetched ahead
         sequence, t = positions(tile, tokens, BT)
         row, inside = direction * batch + sequence, t < tokens
         known = inside[:, None] & (column < E)[None, :]

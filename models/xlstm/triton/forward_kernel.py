@@ -19,7 +19,7 @@ from models.xlstm.triton.parts import READ, SCALE, SIGN, TAKE, WRITE, about, bas
 def forward_scan(
     Q, K, V, H, stats, sq, sk, sv, sh, inner, heads, rows, tokens, reversed_from, log_scale, eps,
     D: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr, TILES: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
-    EVEN: tl.constexpr, DOT: tl.constexpr,
+    EVEN: tl.constexpr, DOT: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """h, and what the normaliser was (planes TAKE and SIGN).
 
@@ -41,7 +41,7 @@ def forward_scan(
     step_v, step_h = stride(row, sv, inner, heads, reversed_from), stride(row, sh, inner, heads, reversed_from)
     key, value, in_chunk = tl.arange(0, BD), part * BV + tl.arange(0, BV), tl.arange(0, L)
     C, n = tl.zeros((BD, BV), tl.float32), tl.zeros((BD,), tl.float32)
-    for c in range(0, tl.cdiv(tokens, L)):
+    for c in tl.range(0, tl.cdiv(tokens, L), num_stages=STAGES):
         t = c * L + in_chunk
         q = tile(Q, t, step_q, tokens, key, D, BD == D, EVEN)
         k = tile(K, t, step_k, tokens, key, D, BD == D, EVEN)

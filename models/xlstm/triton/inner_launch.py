@@ -23,7 +23,7 @@ class Tuned(NamedTuple):
     Attributes:
         tokens: of a tile; after the cell, of a tile of heads of 64 features, fewer of wider heads.
         warps: of a program.
-        stages: tiles in flight, the one that is worked on included.
+        stages: tiles in flight, the one that is worked on included; before the cell, of what goes into products.
         registers: of a thread, at most; None for what the compiler takes.
     """
 
@@ -39,7 +39,7 @@ class Tuned(NamedTuple):
 
 TUNED: dict[str, Tuned] = {
     "inner_forward": Tuned(64, 4, 3),
-    "exit_forward": Tuned(64, 4, 2),
+    "exit_forward": Tuned(16, 4, 3),
     "exit_backward": Tuned(32, 4, 1),
     "inner_backward": Tuned(64, 4, 3),
     "inner_inputs_backward": Tuned(64, 4, 1),
@@ -158,7 +158,8 @@ def _head_options(up: Tensor, told: Inner, kernel: str) -> dict[str, Any]:
     inner, tuned = up.shape[-1] // 2, TUNED[kernel]
     width = triton.next_power_of_2(inner // told.heads)
     tokens = max(16, tuned.tokens * FEATURES.value // max(width, 16))
-    return {"INNER": inner, "E": inner // told.heads, "EP": width, "BT": tokens, **tuned.options()}
+    sizes = {"INNER": inner, "E": inner // told.heads, "EP": width, "BT": tokens, "STAGES": tuned.stages}
+    return {**sizes, **tuned.options()}
 
 
 def _spans(up: Tensor, tile: int, parts: int) -> tuple[int, int]:

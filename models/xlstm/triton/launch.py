@@ -72,15 +72,15 @@ HALF: dict[tuple[int, bool], Launch] = {
     (32, True): _even(32, 4, 1),
     (32, False): Launch(Tile(32, 4, 2), Tile(32, 4, 3), Tile(32, 4, 1)),
     (64, True): _even(64, 4, 1),
-    (64, False): Launch(Tile(64, 4, 2), Tile(64, 4, 2, registers=128), Tile(64, 4, 1, registers=128)),
-    (96, False): Launch(Tile(64, 4, 2), Tile(32, 4, 2), Tile(32, 4, 1)),
+    (64, False): Launch(Tile(64, 4, 3), Tile(64, 4, 2, registers=128), Tile(64, 4, 1, registers=128)),
+    (96, False): Launch(Tile(64, 4, 2), Tile(64, 4, 3), Tile(32, 4, 1)),
     (128, True): _even(64, 4, 1),
     (128, False): Launch(Tile(64, 4, 2), Tile(64, 4, 2), Tile(64, 4, 1)),
-    (256, True): _even(64, 4, 1),
+    (256, True): Launch(Tile(64, 4, 1), Tile(64, 4, 1), Tile(128, 4, 1)),
     (256, False): Launch(Tile(32, 8, 1), Tile(32, 4, 2), Tile(64, 4, 1)),
 }
-"""16-bit operands: (head width, else as padded; at most 64 tokens) to launches. Forward tiles are as timed on an H200
-(benchmarks/NOTES.md); those of ``scan`` and ``gradients`` are by registers and spills of compiled code alone, not timed yet."""
+"""16-bit operands: (head width, else as padded; at most 64 tokens) to launches, as timed on an H200 at 64 × 1024, 96 × 1024,
+128 × 256 and 256 × 64 (benchmarks/NOTES.md); ``scan`` and ``gradients`` of other shapes by registers and spills alone."""
 
 WIDE: dict[tuple[int, bool], Launch] = {
     (width, one): _even(tile, 8, 1, 16)
@@ -173,7 +173,7 @@ def forward_calls(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tens
         forward_scan,
         rows * tiles,
         (q, k, v, h, stats, *map(_strides, (q, k, v, h)), *shape, cell.reversed_from, -0.5 * math.log2(D), cell.eps),
-        {"D": D, "BD": padded(D), "BV": tile.width, "TILES": tiles, **_scan_options(launch, tile, D, T)},
+        {"D": D, "BD": padded(D), "BV": tile.width, "TILES": tiles, "STAGES": tile.stages, **_scan_options(launch, tile, D, T)},
     )
     return [gates, scan]
 
