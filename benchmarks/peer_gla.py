@@ -5,12 +5,14 @@ Blocks, projections, convolutions and head norms stay ours, in PyTorch; the cell
 nor a normaliser (Yang et al. 2024, "Gated Linear Attention Transformers with Hardware-Efficient Training").
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.xlstm.block import MLSTMBlock
 
 
+@torch.compiler.disable  # torch.compile cannot go through it; what is around it is compiled
 def attention(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
     """The cell: q, k, v ``P·H B T D`` and pre-activations ``P·H B T``, of which i is not asked, to ``P·H B T D``."""
     from fla.ops.simple_gla import chunk_simple_gla  # pyright: ignore[reportMissingImports] - only the benchmark's machine has it

