@@ -3,16 +3,15 @@
 
 Blocks, projections, convolutions and head norms stay ours, in PyTorch; the cell forgets by log σ(f) and knows neither input gates
 nor a normaliser (Yang et al. 2024, "Gated Linear Attention Transformers with Hardware-Efficient Training").
+Eager only: torch.compile 2.11 fails on a step whose graph breaks, as it does at the library's own kernels.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.xlstm.block import MLSTMBlock
 
 
-@torch.compiler.disable  # torch.compile cannot go through it; what is around it is compiled
 def attention(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
     """The cell: q, k, v ``P·H B T D`` and pre-activations ``P·H B T``, of which i is not asked, to ``P·H B T D``."""
     from fla.ops.simple_gla import chunk_simple_gla  # pyright: ignore[reportMissingImports] - only the benchmark's machine has it

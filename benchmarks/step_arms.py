@@ -71,7 +71,6 @@ ARMS = {
     "mlstm_kernels": Arm(("model.kernels=mlstm_kernels:chunkwise--triton_xl_chunk",), environment=LLVM),
     "xlstm": Arm(peer="xlstm", environment=LLVM),
     "gla": Arm(("model.kernels=native",), peer="gla"),
-    "gla-compiled": Arm(("model.kernels=native",), COMPILED, "gla"),
     "transformer-unet": Arm(peer="transformer-unet"),
     "transformer-unet-compiled": Arm((), COMPILED, "transformer-unet"),
     "transformer": Arm(peer="transformer"),

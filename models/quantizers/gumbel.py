@@ -85,9 +85,10 @@ class Gumbel(Quantizer):
         from models.quantizers.gumbel_op import chosen_codes  # only where there is Triton
 
         weight, temperature = where.flatten().float(), self.temperature if self.training else torch.ones_like(self.temperature)
-        told = {"scale": self.scale, "noisy": self.training}
-        vectors, indices, *sums = chosen_codes(logits.flatten(0, 1), self.vectors, weight, temperature, **told)
-        soft, hard, _ = shares_of_sums(*sums, weight.sum(), reduce=self.training)
+        vectors, indices, soft, hard = chosen_codes(
+            logits.flatten(0, 1), self.vectors, weight, temperature, scale=self.scale, noisy=self.training
+        )
+        soft, hard, _ = shares_of_sums(soft, hard, weight.sum(), reduce=self.training)
         return vectors, indices.unflatten(0, where.shape), soft, hard
 
     def _natively(self, logits: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

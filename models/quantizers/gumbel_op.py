@@ -67,8 +67,8 @@ def gumbel(
 @gumbel.register_fake
 def _(logits: Tensor, weight: Tensor, temperature: Tensor, seed: Tensor | None, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     N, G, V = logits.shape
-    wide = {"dtype": torch.float32}
-    return logits.new_empty(N, G, dtype=torch.int64), logits.new_empty(2, G, V, **wide), logits.new_empty(2, N, G, **wide)
+    sums, log_sums = (logits.new_empty(shape, dtype=torch.float32) for shape in ((2, G, V), (2, N, G)))
+    return logits.new_empty(N, G, dtype=torch.int64), sums, log_sums
 
 
 @torch.library.custom_op("wavexlstm::gumbel_backward", mutates_args=())

@@ -1,7 +1,7 @@
 """Blocks in a row: one layer (block, norm, fusion of two directions) and a stage of layers."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +107,7 @@ class Stage(nn.Module):
 
     def _whole_layer(self, j: int, x: Tensor) -> Tensor:
         """Block, norm and fusion of tokens ``B T D`` where all of it is ours: both directions read the same tokens."""
-        block, norm, fusion = self.blocks[j], self.norms[j], self.fusions[j]
+        block, norm, fusion = cast("tuple[MLSTMBlock, Norm, nn.Linear]", (self.blocks[j], self.norms[j], self.fusions[j]))
         dropout = block.dropout.p if block.training else 0.0
         return joined_projection(x, block.branch(x), dropout, norm.weight, fusion.weight, fusion.bias, norm.eps)
 

@@ -7,7 +7,7 @@ maximum at the end of the chunk before, so every factor below is at most 1.
 """
 # ruff: noqa: ANN001, ANN201, PLR0913, PLR0917 - Triton reads annotations as its own types; a kernel's arguments are flat
 # Triton's reductions are declared to return tuples as well:
-# pyright: reportOperatorIssue=false
+# pyright: reportOperatorIssue=false, reportGeneralTypeIssues=false
 
 import triton
 import triton.language as tl

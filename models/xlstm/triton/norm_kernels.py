@@ -9,7 +9,7 @@ one for each quarter of the features: hence tiles are in quarters, and nothing r
 """
 # ruff: noqa: ANN001, ANN201, ANN202, PLR0913, PLR0917, RUF005 - Triton reads annotations as its own types; kernels are flat
 # Triton's reductions are declared to return tuples as well:
-# pyright: reportOperatorIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: reportOperatorIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
 import triton
 import triton.language as tl
