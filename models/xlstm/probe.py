@@ -30,7 +30,7 @@ SLSTM = "models.xlstm.slstm_kernels:slstm_cell"
 BLOCK = "models.xlstm.block:examples"
 """The same of (name, width of its heads) to a block, and one to compare it with."""
 TIMEOUT = 600.0
-"""Seconds. Ten kernels a head width are compiled, tens of seconds on a busy machine; one that hangs never ends."""
+"""Seconds. Some fifteen kernels a head width are compiled, tens of seconds on a busy machine; one that hangs never ends."""
 
 
 @dataclass(frozen=True)

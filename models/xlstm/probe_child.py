@@ -23,6 +23,8 @@ from models.xlstm.block import MLSTMBlock
 from models.xlstm.fence import Fence
 from models.xlstm.mlstm import Form, mlstm
 from models.xlstm.probe import Case
+from models.xlstm.settings import BlockType
+from models.xlstm.stack import Stage
 
 BOUNDS = {"float32": 5e-3, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative error of h and of each gradient, after the head norm. Rounding stays below a third of it (TF32 products included);
@@ -93,7 +95,7 @@ def slstm_problems(make: Callable[[int], Cell], case: Case) -> Iterator[Problem]
 
 
 def block_problems(make: Callable[[int], tuple[MLSTMBlock, MLSTMBlock]], case: Case) -> Iterator[Problem]:
-    """Whole blocks of every head width, two directions, where a backend computes more of them than the cell."""
+    """Whole blocks of every head width, two directions, and their layers, where a backend computes more of them than the cell."""
     for width in case.widths:
         fast, plain = make(width)
         x = _random(torch.Generator().manual_seed(0), case, 2, 2, case.chunk + 3, fast.cfg.width)
@@ -101,6 +103,23 @@ def block_problems(make: Callable[[int], tuple[MLSTMBlock, MLSTMBlock]], case: C
             what = f"in a block with heads of {width} features in {case.dtype}"
             run = partial(_branch, fast.to(x.device), dtype=getattr(torch, case.dtype))
             yield Problem(what, run, partial(_flipped_branch, plain.double()), [x], "x")
+            layer, other = _layer(fast), _layer(plain)
+            other.load_state_dict(layer.state_dict())
+            run = partial(_run, layer.to(x.device), dtype=getattr(torch, case.dtype))
+            yield Problem(f"{what}, norm and fusion behind it", run, other.double(), [x[0]], "x")
+
+
+def _layer(block: MLSTMBlock) -> Stage:
+    """A block with its norm and the fusion of its directions."""
+    layer = Stage([BlockType.mlstm], block.cfg, fuse_per_block=True, residual=False, checkpointing=False)
+    layer.blocks[0] = block
+    return layer.eval()
+
+
+def _run(layer: Stage, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A layer as a run calls it."""
+    with torch.autocast(x.device.type, dtype, enabled=dtype is not torch.float32):
+        return layer(x)
 
 
 def _branch(block: MLSTMBlock, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,10 +1,15 @@
 """Norms, dropout and projections around a block in Triton, against the same in plain PyTorch."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from models.xlstm import probe_child, stack
+from models.xlstm.block import examples
 from models.xlstm.fence import Fence
+from models.xlstm.probe import Case
 from models.xlstm.projections import joined_projection, normed_projection
 from models.xlstm.settings import BlockSettings, BlockType
 from models.xlstm.stack import Stage
@@ -164,3 +169,16 @@ def test_a_compiled_graph_takes_a_stage_whole():
     out = compiled(y)
     got = [out.detach(), *torch.autograd.grad(out, [y, *fast.parameters()], pull)]
     demand_close(got, [one.double() for one in expected], 1e-6)
+
+
+def test_a_probe_tells_of_a_wrong_way_out(monkeypatch):
+    """Rounding a residual away, say: h and x would still look alike."""
+    sound = stack.joined_projection
+    case = Case((16,), chunk=16)
+    told = []
+    for way_out in (sound, lambda x, *others: sound(0.9 * x, *others)):
+        monkeypatch.setattr(stack, "joined_projection", way_out)
+        block, layer = probe_child.block_problems(partial(examples, "triton"), case)
+        told += [probe_child.examine(problem, 5e-3) for problem in (block, layer)]
+    assert told[:3] == ["", "", ""]
+    assert "numbers are wrong" in told[3] and "norm and fusion behind it" in told[3]
