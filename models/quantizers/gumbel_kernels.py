@@ -107,7 +107,7 @@ def gumbel_forward(
         tl.store(CHOSEN + token * G + group, chosen.to(tl.int64), mask=there)
         tl.store(LOG_SUMS + token * G + group, below, mask=there)
         noisy_below = _sum_of_exponentials(noisy, warmth, V, BR)
-        tl.store(LOG_SUMS + tokens.to(tl.int64) * G + token * G + group, noisy_below, mask=there)
+        tl.store(LOG_SUMS + (tokens + token) * G + group, noisy_below, mask=there)
     for j in tl.static_range((V + PIECE - 1) // PIECE):
         at = SUMS + (number * 2 * G + group) * V + code + j * PIECE
         tl.store(at, tl.sum(soft[j], 0), mask=code + j * PIECE < V)
@@ -134,12 +134,12 @@ def gumbel_backward(
     code, warmth = tl.arange(0, PIECE), 1.0 / tl.load(TEMPERATURE)
     logits, noisy = _pieces(LOGITS, seed, token, there, group, scale, G, V, NOISE)
     below = tl.load(LOG_SUMS + token * G + group, mask=there, other=0.0)
-    noisy_below = tl.load(LOG_SUMS + tokens.to(tl.int64) * G + token * G + group, mask=there, other=0.0)
+    noisy_below = tl.load(LOG_SUMS + (tokens + token) * G + group, mask=there, other=0.0)
     weight = tl.load(WEIGHT + token, mask=there, other=0.0)
     along, along_shares, pulls = tl.zeros((BR,), tl.float32), tl.zeros((BR,), tl.float32), ()
     for j in tl.static_range((V + PIECE - 1) // PIECE):
         known = code + j * PIECE < V
-        at = DSOFT + (group * tokens.to(tl.int64) + token[:, None]) * V + (code + j * PIECE)[None, :]
+        at = DSOFT + (group * tokens + token[:, None]) * V + (code + j * PIECE)[None, :]
         pull = tl.load(at, mask=there[:, None] & known[None, :], other=0.0).to(tl.float32)
         shared = tl.load(DSHARES + group * V + (code + j * PIECE), mask=known, other=0.0)
         along += tl.sum(tl.exp(noisy[j] * warmth - noisy_below[:, None]) * pull, 1)

@@ -20,7 +20,10 @@ SOUND = """
         /*0090*/                   HGMMA.64x16x16.F32.BF16 R40, R4, gdesc[UR4], RZ, !UPT ;
         /*00a0*/                   FADD R47, R47, R40 ;
         /*00b0*/                   STG.E desc[UR6][R2.64], R47 ;
-        /*00c0*/                   EXIT ;
+        /*00c0*/                   REDUX.MIN.S32 UR16, R9 ;
+        /*00d0*/                   MOV R31, UR16 ;
+        /*00e0*/                   RED.E.ADD.S32.STRONG.GPU desc[UR6][R2.64], R31 ;
+        /*00f0*/                   EXIT ;
 """
 
 
@@ -35,6 +38,8 @@ def test_code_that_sets_what_it_reads_is_sound():
         ("UMOV UR4, 0x400", "UIADD3 UR5, UR4, 0x20, URZ", "UR4"),
         ("IMAD.WIDE R2, R9, 0x4, RZ", "LDG.E.128 R4, desc[UR6][R2.64]", "R2"),
         ("HGMMA.64x16x16.F32.BF16 R40, R4, gdesc[UR4], RZ, !UPT", "FADD R47, R47, R40", "R40, R47"),
+        ("REDUX.MIN.S32 UR16, R9", "MOV R31, UR16", "UR16"),
+        ("MOV R31, UR16", "RED.E.ADD.S32.STRONG.GPU desc[UR6][R2.64], R31", "R31"),
         ("ULDC.64 UR6, c[0x0][0x208]", "HGMMA.64x16x16.F32.BF16 R40, R4, gdesc[UR4], RZ, !UPT", "UR6, UR7"),
     ],
 )

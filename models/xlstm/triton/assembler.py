@@ -18,7 +18,7 @@ HOPPER = 9
 _LINE = re.compile(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\S*)\s+([^;]*);")
 _NO_RESULT = (
     "ST",
-    "RED",
+    "RED.",
     "BAR",
     "BRA",
     "EXIT",

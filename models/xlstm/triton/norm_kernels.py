@@ -50,7 +50,7 @@ def token_norm_backward(DY, Y, SCALE, DX, rows, P: tl.constexpr, D: tl.constexpr
     at = row[:, None] * D + feature[None, :]
     dy = tl.zeros((BR, DP), tl.float32)
     for p in tl.static_range(P):
-        dy += tl.load(DY + rows.to(tl.int64) * (p * D) + at, mask=known, other=0.0).to(tl.float32)
+        dy += tl.load(DY + (row + p * rows)[:, None] * D + feature[None, :], mask=known, other=0.0).to(tl.float32)
     y = tl.load(Y + at, mask=known, other=0.0).to(tl.float32)
     scale = tl.load(SCALE + row, mask=there, other=0.0)
     dx = scale[:, None] * (dy - (tl.sum(dy, 1) / D)[:, None] - y * (tl.sum(dy * y, 1) / D)[:, None])
@@ -110,7 +110,7 @@ def joined_norm_forward(
         for q in tl.static_range(QUARTERS):
             feature = q * DQ + column
             known = there[:, None] & (feature < D)[None, :]
-            at = OUT + rows.to(tl.int64) * (p * D) + row[:, None] * D + feature[None, :]
+            at = OUT + (row + p * rows)[:, None] * D + feature[None, :]
             out = tl.load(at, mask=known, other=0.0).to(tl.float32)
             if DROP:
                 out = out * kept[q] * more
@@ -122,7 +122,7 @@ def joined_norm_forward(
             centred = centred + (tl.where(known, sums[q] - mean[:, None], 0.0),)
             squares += tl.sum(centred[q] * centred[q], 1)
         scale = tl.rsqrt(squares / D + eps)
-        tl.store(SCALE + rows.to(tl.int64) * p + row, scale, mask=there)
+        tl.store(SCALE + (row + p * rows), scale, mask=there)
         for q in tl.static_range(QUARTERS):
             feature = q * DQ + column
             known = there[:, None] & (feature < D)[None, :]
@@ -146,7 +146,7 @@ def joined_norm_backward(
         dx = dx + (none,)
     for p in tl.static_range(P):
         kept = _kept(seed, row, p, column, least) if DROP else dx  # else not used
-        scale = tl.load(SCALE + rows.to(tl.int64) * p + row, mask=there, other=0.0)
+        scale = tl.load(SCALE + (row + p * rows), mask=there, other=0.0)
         dz, z, along, across = (), (), tl.zeros((BR,), tl.float32), tl.zeros((BR,), tl.float32)
         for q in tl.static_range(QUARTERS):
             feature = q * DQ + column
@@ -164,7 +164,7 @@ def joined_norm_backward(
             added = added + (dx[q] + du,)
             if DROP:
                 du = du * kept[q] * more
-            at = DOUT + rows.to(tl.int64) * (p * D) + row[:, None] * D + feature[None, :]
+            at = DOUT + (row + p * rows)[:, None] * D + feature[None, :]
             tl.store(at, du.to(DOUT.dtype.element_ty), mask=known)
         dx = added
     for q in tl.static_range(QUARTERS):
