@@ -74,14 +74,14 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def of_codes(indices: Tensor, grad: Tensor, codes: int) -> Tensor:
-    """Gradients ``G N d`` of chosen codes ``N G``, added up by code: ``G V d``.
+    """Gradients ``G N d`` of chosen codes ``N G``, added up by code: ``G V d``, at least float32.
 
     A matrix product, since scattered sums are not reproducible; on a GPU in slices of tokens, see :func:`utils.slices.slices`.
     """
     hard = F.one_hot(indices.t(), codes).to(grad.dtype)
     parts = slices(hard, hard.shape[1])
     hard, grad = (x.unflatten(1, (parts, -1)) for x in (hard, grad))
-    return (hard.transpose(2, 3) @ grad).sum(1)
+    return (hard.transpose(2, 3) @ grad).sum(1, dtype=torch.promote_types(grad.dtype, torch.float32))
 
 
 def straight_through(soft: Tensor, codebook: Tensor, indices: Tensor) -> Tensor:

@@ -121,6 +121,7 @@ class _Losses(torch.autograd.Function):
         ctx: Any, context: Tensor, target: Tensor, codes: Tensor | None, counts: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
         context, target = context.contiguous(), target.contiguous()
+        codes = None if codes is None else codes.contiguous()
         rc, rt = _inverse_length(context), _inverse_length(target)
         own, total, hit = torch.ops.wavexlstm.info_nce(context, target, rc, rt, codes, counts, temperature)
         ctx.save_for_backward(context, target, rc, rt, codes, counts, total)
