@@ -50,9 +50,9 @@ class InfoNCE(CodeLoss):
     """−log softmax of cosine similarity / temperature (Baevski et al. 2020, equation 3).
 
     Negatives are drawn uniformly, with replacement, never the position itself; one that carries the position's own code is
-    left out (scored −∞). Natively, similarities are one product of all positions with all targets of the trace, from which the
-    logits are gathered: negatives are never materialised as vectors. Computed in float32 whatever the autocast; on a GPU, vectors in
-    half precision are multiplied as they are, which is exact, and added up in float32 by our Triton kernels.
+    left out (scored −∞). Natively, similarities are one product of all positions with all targets of the trace, from which
+    logits are gathered: negatives are never materialised as vectors. Computed in float32 whatever the autocast; on a GPU, vectors
+    in half precision are multiplied as they are, which is exact, and added up in float32 by our Triton kernels.
     """
 
     def __init__(self, cfg: InfoNCEConfig) -> None:
