@@ -20,6 +20,14 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def product_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
+    """In which a product of x and a weight is taken: that which autocast names on the device of x, else that of the weight."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and weight.dtype is torch.float32:
+        return torch.get_autocast_dtype(device)
+    return weight.dtype
+
+
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """SiLU of the depthwise causal convolution: y_t = SiLU(bias + Σ_j weight_j x_{t−K+1+j}), nothing before the first token.
 
@@ -52,10 +60,8 @@ def gated_projection(h: Tensor, c: Tensor, z: Tensor, skip: Tensor, gain: Tensor
     Returns:
         ``P B T O``; the product is taken in the dtype that autocast names, or that of ``weight``.
     """
-    device = z.device.type
-    if torch.is_autocast_enabled(device) and weight.dtype is torch.float32:
-        weight = weight.to(torch.get_autocast_dtype(device))
-    with torch.autocast(device, enabled=False):
+    weight = weight.to(product_dtype(z, weight))
+    with torch.autocast(z.device.type, enabled=False):
         return _GatedProjection.apply(h, c, z, skip, gain, weight, eps)  # pyright: ignore[reportReturnType]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.xlstm.lean import product_dtype
 from utils.autograd import output_of
 from utils.slices import slices
 
@@ -29,7 +30,7 @@ def normed_projection(x: Tensor, gain: Tensor, weight: Tensor, eps: float) -> Te
     """
     from models.xlstm.triton import norm_op  # noqa: F401 - registers the operators; only where there is Triton
 
-    dtype = _dtype(x, weight)
+    dtype = product_dtype(x, weight)
     with torch.autocast(x.device.type, enabled=False):
         return _NormedProjection.apply(x, gain, weight, eps, dtype)  # pyright: ignore[reportReturnType]
 
@@ -51,18 +52,10 @@ def joined_projection(x: Tensor, out: Tensor, dropout: float, gain: Tensor, weig
     """
     from models.xlstm.triton import norm_op  # noqa: F401 - registers the operators; only where there is Triton
 
-    dtype = _dtype(x, weight)
+    dtype = product_dtype(x, weight)
     seed = torch.randint(2**31, (1,), device=x.device) if dropout > 0 else None
     with torch.autocast(x.device.type, enabled=False):
         return _JoinedProjection.apply(x, out.to(dtype), seed, dropout, gain, weight, bias, eps)  # pyright: ignore[reportReturnType]
-
-
-def _dtype(x: Tensor, weight: Tensor) -> torch.dtype:
-    """In which products are taken."""
-    device = x.device.type
-    if torch.is_autocast_enabled(device) and weight.dtype is torch.float32:
-        return torch.get_autocast_dtype(device)
-    return weight.dtype
 
 
 def _sliced(left: Tensor, right: Tensor) -> Tensor:

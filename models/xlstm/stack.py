@@ -1,6 +1,7 @@
 """Blocks in a row: one layer (block, norm, fusion of two directions) and a stage of layers."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast, final
 
 import torch
@@ -66,11 +67,11 @@ class Stage(nn.Module):
             layers = range(first, first + self.per_fusion)
             turn = len(self.fusions) > 0 and all(block.turns(x) for block in self._blocks()[first : layers.stop])
             if turn and len(layers) == 1:
-                y = self._kept_or_again(self._whole_layer, first, x)
+                y = self._kept_or_again(partial(self._whole_layer, first), x)
             else:
                 y = x.expand(2, *x.shape) if turn else torch.stack([x, x.flip(1)]) if self.fusions else x[None]
                 for j in layers:
-                    y = self._kept_or_again(self._plain_layer, j, y, turn=turn)
+                    y = self._kept_or_again(partial(self._plain_layer, j, turn=turn), y)
                 y = self._fused(first // self.per_fusion, y, turned=turn)
             x = x + y if self.residual else y
         return x
@@ -99,11 +100,11 @@ class Stage(nn.Module):
     def _blocks(self) -> list[Block]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def _kept_or_again(self, layer: Callable[..., Tensor], *args: Any, **told: bool) -> Tensor:
+    def _kept_or_again(self, layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """A layer whose activations are kept for the backward pass, or computed again there."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(layer, *args, use_reentrant=False, **told)  # type: ignore[return-value]
-        return layer(*args, **told)
+            return checkpoint(layer, x, use_reentrant=False)  # type: ignore[return-value]
+        return layer(x)
 
     def _whole_layer(self, j: int, x: Tensor) -> Tensor:
         """Block, norm and fusion of tokens ``B T D`` where all of it is ours: both directions read the same tokens."""

@@ -3,23 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from triton_marks import ON_A_GPU
 
 from models.quantizers.gumbel import Gumbel, GumbelConfig
 from models.xlstm.settings import BlockSettings, BlockType
 from models.xlstm.stack import Stage
-from models.xlstm.triton import available
 from tasks.losses.info_nce import InfoNCE, InfoNCEConfig
 from utils.rng import Draw
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        not torch.cuda.is_available() or available.why_not() is not None or available.interpreted(),
-        reason="needs a CUDA device with Triton, and TRITON_INTERPRET unset",
-    ),
-    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset"),
-    pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),
-]
+pytestmark = ON_A_GPU
 
 
 def stages(width, dropout=0.0):

@@ -2,21 +2,13 @@
 
 import pytest
 import torch
+from triton_marks import ON_A_GPU
 
 from models.xlstm.block import MLSTMBlock
 from models.xlstm.settings import BlockSettings, BlockType
 from models.xlstm.stack import Stage
-from models.xlstm.triton import available
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        not torch.cuda.is_available() or available.why_not() is not None or available.interpreted(),
-        reason="needs a CUDA device with Triton, and TRITON_INTERPRET unset",
-    ),
-    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset"),
-    pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),
-]
+pytestmark = ON_A_GPU
 SHAPES = [(128, 1024), (256, 256), (512, 64), (192, 300), (32, 33)]
 """Features of a token (half of the inner ones), tokens: the three levels of the U-Net, a sequential model, a small one."""
 

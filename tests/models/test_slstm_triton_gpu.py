@@ -4,19 +4,12 @@ import pytest
 import torch
 from slstm_cells import Rounded, answers, inputs, poisoned, reference, relative
 from triton_cells import demand_compiled_is_eager, demand_graph_replays
+from triton_marks import ON_A_GPU
 
 from models.xlstm.settings import BlockSettings
 from models.xlstm.slstm_block import SLSTMBlock
-from models.xlstm.triton import available
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        not torch.cuda.is_available() or available.why_not() is not None or available.interpreted(),
-        reason="needs a CUDA device with Triton, and TRITON_INTERPRET unset",
-    ),
-    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset"),
-]
+pytestmark = ON_A_GPU
 SHAPES = [(1, 16), (63, 4), (65, 44), (200, 12), (33, 3), (256, 64), (512, 32), (1024, 16), (1024, 8)]
 
 

@@ -3,17 +3,9 @@
 import pytest
 import torch
 from triton_cells import answers, demand_compiled_is_eager, demand_graph_replays, errors, inputs, reference, settled
+from triton_marks import ON_A_GPU
 
-from models.xlstm.triton import available
-
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        not torch.cuda.is_available() or available.why_not() is not None or available.interpreted(),
-        reason="needs a CUDA device with Triton, and TRITON_INTERPRET unset",
-    ),
-    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset"),
-]
+pytestmark = ON_A_GPU
 SHAPES = [(1, 64), (63, 64), (64, 256), (65, 44), (200, 96), (256, 128), (300, 256), (1024, 64), (1024, 96)]
 
 
